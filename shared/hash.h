@@ -1,0 +1,23 @@
+/* hash.h - the two hashes Haltere uses: a keyed one for tables that clients can fill, a fast one
+ * for finding damaged records. Both are Debian libraries (libsodium, libxxhash). */
+#ifndef HLT_HASH_H
+#define HLT_HASH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A secret per process against crafted collisions (Aumasson and Bernstein, SipHash, 2012). */
+struct hlt_hash_key {
+    uint8_t bytes[16];
+};
+
+/* Fill with random bytes. Returns 0, or -1 if the system has no randomness to give. */
+int hlt_hash_key_init(struct hlt_hash_key *key);
+
+/* SipHash-2-4 (libsodium's crypto_shorthash): about 20 to 40 ns for an id. */
+uint64_t hlt_hash(const struct hlt_hash_key *key, const void *data, size_t len);
+
+/* Low 32 bits of XXH3_64bits: the checksum of records in the store. */
+uint32_t hlt_checksum(const void *data, size_t len);
+
+#endif
