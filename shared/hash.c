@@ -1,0 +1,42 @@
+/* hash.c - SipHash for tables that clients can fill, XXH3 for finding damaged records. */
+#include "hash.h"
+
+#include <errno.h>
+#include <sodium/crypto_shorthash.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+_Static_assert(sizeof(struct hlt_hash_key) == crypto_shorthash_KEYBYTES, "SipHash takes this key");
+
+/* getrandom() and not libsodium's generator: that one needs sodium_init(), which would be one
+ * more thing that a host process could have done differently. */
+int hlt_hash_key_init(struct hlt_hash_key *key)
+{
+    size_t have = 0;
+    while (have < sizeof(key->bytes)) {
+        ssize_t got = getrandom(key->bytes + have, sizeof(key->bytes) - have, 0);
+        if (got > 0) {
+            have += (size_t)got;
+        } else if (got == 0 || errno != EINTR) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+uint64_t hlt_hash(const struct hlt_hash_key *key, const void *data, size_t len)
+{
+    unsigned char out[crypto_shorthash_BYTES];
+    uint64_t hash = 0;
+    (void)crypto_shorthash(out, data, len, key->bytes); /* always 0 */
+    memcpy(&hash, out, sizeof(hash)); /* byte order does not matter: it never leaves the process */
+    return hash;
+}
+
+uint32_t hlt_checksum(const void *data, size_t len)
+{
+    return (uint32_t)(XXH3_64bits(data, len) & UINT32_MAX);
+}
