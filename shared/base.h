@@ -34,7 +34,8 @@ struct hlt_now {
 };
 
 /* Several mistakes of one file or configuration, so that all are told at once.
- * Keeps the first HLT_PROBLEMS_MAX, counts the rest. Zero-initialise; free with hlt_problems_free. */
+ * Keeps the first HLT_PROBLEMS_MAX, counts the rest. Zero-initialise; free with hlt_problems_free.
+ */
 #define HLT_PROBLEMS_MAX 100
 
 enum hlt_problem_kind { HLT_PROBLEM_ERROR, HLT_PROBLEM_WARNING };

@@ -1,0 +1,130 @@
+/* engine_impl.h - the inside of the engine, shared by its files only (engine*.c, session.c,
+ * alert.c, health.c, document.c). */
+#ifndef HLT_ENGINE_IMPL_H
+#define HLT_ENGINE_IMPL_H
+
+#include "alert.h"
+#include "detector.h"
+#include "device.h"
+#include "engine.h"
+#include "outbox.h"
+
+#define HLT_BROKER_ID "$broker" /* deviceId of alerts about the broker itself */
+#define HLT_NOTES_MAX 8
+#define HLT_LOG_BURST 20 /* refusal and denial lines a second; more are counted and told once */
+#define HLT_SESSIONS_PER_SUB 16 /* client_id_match prefix: sessions of one device */
+#define HLT_TOPIC_MAX 1024      /* bytes of a topic Haltere builds */
+
+struct hlt_prefix {
+    const char *text;
+    size_t len;
+};
+
+struct hlt_session_table {
+    struct hlt_session **by_id, **by_client;
+    uint64_t mask;
+    uint32_t count, online, max;
+    struct hlt_session *oldest_offline, *newest_offline;
+    uint64_t login; /* last login generation given */
+};
+
+struct hlt_note {
+    char name[24];
+    char value[64];
+};
+
+struct hlt_engine {
+    const struct hlt_options *options;
+    struct hlt_store *store;
+    char version[32];
+    struct hlt_rules *rules;
+    const struct hlt_detector *detector;
+    const struct hlt_rule *anomaly, *silence, *spoof, *malformed, *auth_failure,
+        *acl_denied; /* NULL: off */
+    const struct hlt_rule *
+        *name_rules[HLT_METRIC_NAMES_MAX]; /* threshold rules of a metric, NULL-ended */
+    struct hlt_prefix devices_prefix, alerts_prefix, system_prefix;
+    struct hlt_outbox out;
+    struct hlt_wheel wheel;
+    struct hlt_device_table devices;
+    struct hlt_names names;
+    struct hlt_device broker; /* stands for the broker in alerts; not in the table */
+    struct hlt_session_table sessions;
+    void (*view_free)(void *view);
+    struct hlt_alerts alerts;
+    struct hlt_device *dirty, **dirty_tail;
+    struct hlt_session *dirty_sessions;
+    struct hlt_counters counters;
+    struct hlt_note note[HLT_NOTES_MAX];
+    struct hlt_now started;
+    int64_t heartbeat_mono_ms, flush_mono_ms;
+    bool flushing;        /* a round of hand-over is under way */
+    bool publish_devices; /* health_publish allows retained topics per device */
+    bool publish_told;
+    uint32_t resay;  /* next slab entry whose availability is said again after the start */
+    uint32_t online; /* devices with a session online */
+    int64_t log_second;
+    unsigned log_lines;
+    uint64_t log_held;
+    struct hlt_telemetry scan; /* scratch of the message being read */
+};
+
+/* engine.c */
+void hlt_engine_dirty(struct hlt_engine *engine, struct hlt_device *device);
+/* True if one more line about strangers may be written this second. */
+bool hlt_engine_may_log(struct hlt_engine *engine, struct hlt_now now);
+void hlt_engine_index_rules(struct hlt_engine *engine);
+void hlt_engine_index_name(struct hlt_engine *engine, uint16_t name_id);
+/* Say what happened to a device on devices/{id}/event. `reason` may be NULL. */
+void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,
+                      const struct hlt_device *device, const char *type, const char *reason,
+                      const char *client_id);
+/* devices/{id}/{leaf} with the id encoded. */
+void hlt_engine_device_topic(const struct hlt_engine *engine, const struct hlt_device *device,
+                             const char *leaf, char out[HLT_TOPIC_MAX]);
+/* Retained online/offline, if it changed or `again`. */
+void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device, bool again);
+/* Set the silence timer of a device for what is known of it now. */
+void hlt_engine_watch_silence(struct hlt_engine *engine, struct hlt_device *device,
+                              struct hlt_now now);
+/* When a device that stays quiet is called silent (monotonic ms); INT64_MAX: never. */
+int64_t hlt_engine_silence_due(const struct hlt_engine *engine, const struct hlt_device *device);
+
+/* engine_store.c */
+enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt_now now,
+                               struct hlt_err *err);
+/* Hand over what is due, at most `slice` records. True: nothing is left of this round. */
+bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigned slice);
+void hlt_engine_forget_record(struct hlt_engine *engine, enum hlt_db db, const void *key,
+                              size_t len);
+
+/* session.c */
+enum hlt_rc hlt_sessions_init(struct hlt_session_table *table, uint32_t max);
+void hlt_sessions_free(struct hlt_engine *engine);
+void hlt_session_timer(struct hlt_engine *engine, struct hlt_session *session, struct hlt_now now);
+struct hlt_session *hlt_session_restore(struct hlt_engine *engine, const char *client_id,
+                                        const struct hlt_identity_record *record,
+                                        struct hlt_now now);
+void hlt_session_drop(struct hlt_engine *engine, struct hlt_session *session);
+
+/* health.c */
+/* Judge the device again if it is due (or `force`), publish what changed. */
+void hlt_health_update(struct hlt_engine *engine, struct hlt_device *device, struct hlt_now now,
+                       bool force);
+
+/* document.c: malloc'd JSON texts, NULL without memory. */
+char *hlt_document_alert(const struct hlt_engine *engine, const struct hlt_alert *alert,
+                         const char *status, int64_t wall_ms);
+struct hlt_factor {
+    const char *name;
+    float weight;
+    char detail[64];
+};
+char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_device *device,
+                          const struct hlt_factor *factor, size_t factor_count, struct hlt_now now);
+char *hlt_document_event(const struct hlt_device *device, const char *type, const char *reason,
+                         const char *client_id, int64_t wall_ms);
+char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now);
+uint64_t hlt_document_hash(const struct hlt_engine *engine, const void *text, size_t len);
+
+#endif
