@@ -21,17 +21,19 @@
 
 #define EVENT_Z 5.0 /* deviations that make an event; white noise gets there once in 2 million */
 #define KNOWN_MARGIN 1.2 /* an event exceeds the known step by this */
-#define KNOWN_MEMORY (1.0 / 5000)
+#define KNOWN_MEMORY (1.0 / 20000)
 #define INHIBIT_MEMORY 0.995F /* after an alert: half-life of 140 values */
 #define INHIBIT_SHARE 0.75F
 #define INHIBIT_MAX 4.0F /* so that a huge glitch does not silence for long */
 
 #define LEVEL_ON 3.5F /* the means in their own sizes; white noise reaches a third of it */
 #define LEVEL_OFF (0.6F * LEVEL_ON)
+#define FREEZE_Q 2.0F         /* from about here on a value teaches less */
+#define LEARN_FREEZE 100      /* values before that holds */
 #define LEVEL_SIZE_MIN 0.2F   /* deviations: a mean of z below this is never unusual */
 #define RESTRAINT_EVENT 1.15F /* each alert raises its bar by this ... */
 #define RESTRAINT_LEVEL 1.5F
-#define RESTRAINT_MEMORY (1.0F / 5000) /* ... and so slowly it comes down again */
+#define RESTRAINT_MEMORY (1.0F / 10000) /* ... and so slowly it comes down again */
 #define RESTRAINT_MAX 20.0F
 #define QUIET 64    /* values after an alert in which an excursion belongs to that alert */
 #define RELEARN 500 /* values out of line after which the new regime is normal */
@@ -90,20 +92,27 @@ static struct view look(const struct ewma *self, double value)
     return view;
 }
 
+/* The way back from a glitch is as large as the glitch, but no news. */
+static bool leads_away(const struct view *view)
+{
+    return fabs(view->residual) > fabs(view->residual - view->step);
+}
+
 /* How far the step stands out: 1 is due for an event. Only a step away from the mean is news. */
-static float event_ratio(struct ewma *self, const struct view *view)
+static float event_ratio(const struct ewma *self, const struct view *view)
 {
     double size = fabs(view->step);
     double early = 1 + 20.0 / self->count; /* the deviations are not well known yet */
     double z = fabs(view->residual) / view->sigma;
+    double restraint = (double)self->restraint_event;
     double ratio;
 
-    if (view->residual * view->step <= 0 || size < fabs(view->residual) / 2) {
+    if (!leads_away(view) || size < fabs(view->residual) / 2) {
         return 0;
     }
-    ratio = fmax(z, size / view->step_sigma) / (EVENT_Z * early * (double)self->restraint_event);
+    ratio = fmax(z, size / view->step_sigma) / (EVENT_Z * early * restraint);
     if (self->known_step > 0) {
-        ratio = fmin(ratio, size / (KNOWN_MARGIN * self->known_step));
+        ratio = fmin(ratio, size / (KNOWN_MARGIN * restraint * self->known_step));
     }
     return (float)fmin(ratio, Z_MAX);
 }
@@ -114,7 +123,7 @@ static void remember_step(struct ewma *self, const struct view *view)
 
     self->known_step -= self->known_step * KNOWN_MEMORY;
     self->once_step -= self->once_step * KNOWN_MEMORY;
-    if (view->residual * view->step > 0 && size > self->known_step) {
+    if (leads_away(view) && size > self->known_step) {
         self->known_step = fmin(self->once_step, size);
         self->once_step = fmax(self->once_step, size);
     }
@@ -125,21 +134,29 @@ static float level_of(float mean, float mean_square)
     return fabsf(mean) / (sqrtf(mean_square) + LEVEL_SIZE_MIN);
 }
 
-/* Move the two means of z, return the level statistic. */
-static float level_statistic(struct ewma *self, const struct view *view, float slow)
+/* Move the two means of z; returns how unusual they are. */
+static float level_statistic(struct ewma *self, const struct view *view)
 {
-    float first = 1.0F / (float)(self->count + 1), q = 0;
+    float first = 1.0F / (float)(self->count + 1);
     float z = self->count > 5 ? (float)clip((double)view->z, CLIP) : 0;
 
     self->short_z += fmaxf(SHORT, first) * (z - self->short_z);
     self->middle_z += fmaxf(MIDDLE, first) * (z - self->middle_z);
-    if (self->count >= LEARN_LEVEL) {
-        q = fmaxf(level_of(self->short_z, self->short_size),
-                  level_of(self->middle_z, self->middle_size));
+    if (self->count < LEARN_LEVEL) {
+        return 0;
     }
-    self->short_size += slow * (self->short_z * self->short_z - self->short_size);
-    self->middle_size += slow * (self->middle_z * self->middle_z - self->middle_size);
-    return q;
+    return fmaxf(level_of(self->short_z, self->short_size),
+                 level_of(self->middle_z, self->middle_size));
+}
+
+/* The weight of one value in the slow means: 1/n at first; little while things are out of line, or
+ * a shift would make itself normal before it is over. */
+static double slow_weight(const struct ewma *self, float q)
+{
+    double weight = fmax(SLOW, 1.0 / (self->count + 1));
+    double strange = (double)(q / FREEZE_Q);
+
+    return self->count > LEARN_FREEZE ? weight / (1 + strange * strange) : weight;
 }
 
 static void learn(struct ewma *self, double value, const struct view *view, double slow)
@@ -153,15 +170,26 @@ static void learn(struct ewma *self, double value, const struct view *view, doub
     self->mean += slow * residual;
     self->variance += slow * (residual * residual - self->variance);
     self->step_variance += slow * (step * step - self->step_variance);
+    self->short_size += (float)slow * (self->short_z * self->short_z - self->short_size);
+    self->middle_size += (float)slow * (self->middle_z * self->middle_z - self->middle_size);
     self->last = value;
     self->count += self->count < COUNT_MAX;
 }
 
+/* Far beyond the noise, and yet no further than this signal is known to jump: a set point that
+ * changes now and then. */
+static bool known_jump(const struct ewma *self, const struct view *view)
+{
+    double size = fabs(view->residual);
+
+    return size > 2 * EVENT_Z * view->sigma && size <= KNOWN_MARGIN * self->known_step;
+}
+
 /* True when the level's own alert is due: once per excursion. */
-static bool judge_level(struct ewma *self, float q)
+static bool judge_level(struct ewma *self, const struct view *view, float q)
 {
     if (self->run == 0 && q >= LEVEL_ON) {
-        self->told = self->quiet > 0;
+        self->told = self->quiet > 0 || known_jump(self, view);
         self->run = 1;
     } else if (self->run > 0) {
         self->run = q < LEVEL_OFF ? 0 : (uint16_t)(self->run + 1);
@@ -210,7 +238,6 @@ static void update(void *state, double value, int64_t time_ms, struct hlt_detect
 {
     struct ewma *self = state;
     struct view view;
-    double slow;
     float q;
 
     (void)time_ms; /* horizons count values */
@@ -220,19 +247,18 @@ static void update(void *state, double value, int64_t time_ms, struct hlt_detect
         self->mean = self->last = value;
     }
     view = look(self, value);
-    slow = fmax(SLOW, 1.0 / (self->count + 1));
-    q = level_statistic(self, &view, (float)slow);
+    q = level_statistic(self, &view);
     if (!out->learning) {
         bool due;
         out->event = judge_event(self, event_ratio(self, &view));
-        due = judge_level(self, q);
+        due = judge_level(self, &view, q);
         out->level = q / (q + LEVEL_ON);
         out->score = due ? fmaxf(out->event, out->level) : out->event;
     }
     out->expected = (float)self->mean;
     out->z = out->learning ? 0 : view.z;
     remember_step(self, &view);
-    learn(self, value, &view, slow);
+    learn(self, value, &view, slow_weight(self, q));
     if (self->run >= RELEARN) {
         accept_regime(self, value);
     }
