@@ -31,7 +31,7 @@ step() # step NAME COMMAND...: runs it, shows its output only when it complains
 }
 
 shopt -s nullglob
-all=({shared,acl,plugin,cli,tests/unit,tests/fuzz,tests/bench}/*.[ch])
+all=({shared,acl,plugin,cli,tests,tests/unit,tests/fuzz,tests/bench}/*.[ch])
 # Test programs are mostly assertion macros, on which clang-tidy has nothing to say but a lot.
 ours=({shared,acl,plugin,cli}/*.c)
 [ ${#ours[@]} -gt 0 ] || { echo "lint: no sources" >&2; exit 1; }
