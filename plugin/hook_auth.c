@@ -1,0 +1,297 @@
+/* hook_auth.c - who is it? Logins by password (BASIC_AUTH) and by MQTT 5 enhanced authentication.
+ *
+ * A token makes a session of the engine; every other login is somebody else's to judge (DESIGN
+ * 3, 11.1, 11.3, 11.8). */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "../shared/text.h"
+#include "plugin.h"
+#include "version.h"
+
+#define METHOD "JWT" /* the Authentication Method of MQTT 5 */
+#define ASKING_AGAIN_MS                                                                            \
+    1000 /* a broker that does not tick: SIGHUP's questions are over after this pause */
+
+/* What a client showed. The strings are the broker's: gone after mosquitto_set_username(). */
+struct attempt {
+    struct mosquitto *client;
+    const char *client_id, *user, *password, *address;
+    const char *token;
+    size_t token_len;
+    bool enhanced;
+};
+
+static bool empty(const char *text)
+{
+    return text == NULL || text[0] == '\0';
+}
+
+static void secret_of(const char *password, uint8_t out[crypto_hash_sha256_BYTES])
+{
+    const char *text = password != NULL ? password : "";
+
+    (void)crypto_hash_sha256(out, (const unsigned char *)text, strlen(text));
+}
+
+static int refuse(struct plugin *self, struct hlt_now now, const struct attempt *attempt,
+                  enum hlt_reason reason, const char *detail)
+{
+    struct hlt_refusal refusal = {
+        .reason = reason,
+        .client_id = attempt->client_id,
+        .user = attempt->user,
+        .address = attempt->address,
+        .detail = empty(detail) ? NULL : detail,
+    };
+
+    if (attempt->user != NULL && hlt_token_shaped(attempt->user, strlen(attempt->user))) {
+        refusal.user = NULL; /* never a token in a log */
+    }
+    hlt_engine_refused(self->engine, now, &refusal);
+    hlt_act(self);
+    return MOSQ_ERR_AUTH; /* any other error closes the connection without a CONNACK (facts:
+                             BASIC_AUTH) */
+}
+
+enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t len,
+                                struct hlt_claims **claims, struct hlt_err *detail)
+{
+    int64_t now_s = (int64_t)time(NULL);
+
+    *claims = NULL;
+    if (now_s < HLT_BUILD_DATE_S) {
+        if (!self->clock_unset_told) {
+            self->clock_unset_told = true;
+            hlt_say(
+                self->options.log_level, HLT_LOG_ERR,
+                "this machine's clock is before the day Haltere was built: no token can be judged "
+                "until the clock is set");
+        }
+        return HLT_REASON_CLOCK_UNSET;
+    }
+    return hlt_token_verify(self->verifier, self->keys, &self->token_rules, token, len, now_s,
+                            claims, detail);
+}
+
+/* A token's owner may call itself nothing, its sub, or "jwt" (clients that must send a name). */
+static bool user_name_fits(const struct plugin *self, const struct attempt *attempt,
+                           const struct hlt_claims *claims)
+{
+    if (self->options.token_in_username && !attempt->enhanced) {
+        return true; /* there the token itself stands */
+    }
+    return empty(attempt->user) || strcmp(attempt->user, claims->sub) == 0 ||
+           strcmp(attempt->user, "jwt") == 0;
+}
+
+/* The will of a connection that this login takes over is asked for with the old pointer. */
+static void note_take_over(struct plugin *self, const struct attempt *attempt)
+{
+    const struct hlt_session *old = hlt_engine_session_by_id(self->engine, attempt->client_id);
+
+    self->taken_over =
+        old != NULL && old->online && old->client != attempt->client ? old->client : NULL;
+}
+
+static int log_in(struct plugin *self, struct hlt_now now, struct attempt *attempt,
+                  struct hlt_claims *claims)
+{
+    uint8_t secret[crypto_hash_sha256_BYTES];
+    struct hlt_session *session = NULL;
+    struct hlt_login login = {
+        .client = attempt->client,
+        .client_id = attempt->client_id,
+        .address = attempt->address,
+        .secret = attempt->enhanced ? NULL : secret,
+        .durable = !mosquitto_client_clean_session(attempt->client),
+        .enhanced = attempt->enhanced,
+        .protocol = mosquitto_client_protocol_version(attempt->client),
+        .keepalive_s = mosquitto_client_keepalive(attempt->client),
+    };
+
+    secret_of(attempt->password, secret);
+    /* No token in the broker's log and database, and SIGHUP finds a name. This frees attempt->user.
+     */
+    attempt->user = NULL;
+    if (mosquitto_set_username(attempt->client, claims->sub) != MOSQ_ERR_SUCCESS) {
+        hlt_claims_free(claims);
+        return refuse(self, now, attempt, HLT_REASON_INTERNAL, "the broker refuses the user name");
+    }
+    note_take_over(self, attempt);
+    enum hlt_reason reason = hlt_engine_login(self->engine, now, &login, claims, &session);
+    if (reason != HLT_REASON_OK) {
+        hlt_claims_free(claims);
+        return refuse(self, now, attempt, reason, NULL);
+    }
+    hlt_act(self);
+    return MOSQ_ERR_SUCCESS;
+}
+
+static int new_login(struct plugin *self, struct hlt_now now, struct attempt *attempt)
+{
+    struct hlt_err detail = {.msg = ""};
+    struct hlt_claims *claims = NULL;
+
+    if (attempt->client_id == NULL) {
+        return refuse(self, now, attempt, HLT_REASON_CLIENT_ID, NULL);
+    }
+    if (attempt->token == NULL) {
+        return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
+    }
+    enum hlt_reason reason =
+        hlt_auth_verify(self, attempt->token, attempt->token_len, &claims, &detail);
+    if (reason != HLT_REASON_OK) {
+        return refuse(self, now, attempt, reason, detail.msg);
+    }
+    if (!user_name_fits(self, attempt, claims)) {
+        hlt_claims_free(claims);
+        return refuse(self, now, attempt, HLT_REASON_USER_NAME, NULL);
+    }
+    return log_in(self, now, attempt, claims);
+}
+
+/* --- BASIC_AUTH --- */
+
+/* Is this pointer's connection alive, and was this the password it came with? "Known pointer" alone
+ * would let a stranger in: addresses are reused (facts: 0.5). */
+static bool shown_before(const struct hlt_session *session, const struct attempt *attempt)
+{
+    uint8_t secret[crypto_hash_sha256_BYTES];
+
+    if (session->enhanced) {
+        return empty(attempt->password);
+    }
+    secret_of(attempt->password, secret);
+    return sodium_memcmp(secret, session->secret, sizeof(secret)) == 0;
+}
+
+/* SIGHUP asks about this client again. AUTH for one that is offline keeps its session,
+ * subscriptions and queue. */
+static int answer_again(struct plugin *self, struct hlt_now now, const struct attempt *attempt)
+{
+    const char *id = attempt->client_id;
+
+    self->asked_mono_ms = now.mono_ms;
+    if (id != NULL && hlt_engine_session_by_id(self->engine, id) != NULL) {
+        return MOSQ_ERR_AUTH;
+    }
+    if (!self->options.allow_other_auth ||
+        (id != NULL && hlt_engine_id_reserved(self->engine, id)) ||
+        (attempt->user != NULL && hlt_engine_id_reserved(self->engine, attempt->user))) {
+        return MOSQ_ERR_AUTH;
+    }
+    return MOSQ_ERR_PLUGIN_DEFER;
+}
+
+static int other_login(struct plugin *self, struct hlt_now now, const struct attempt *attempt)
+{
+    if (!self->options.allow_other_auth) {
+        return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
+    }
+    if (hlt_engine_id_reserved(self->engine, attempt->client_id) ||
+        (!empty(attempt->user) && hlt_engine_id_reserved(self->engine, attempt->user))) {
+        return refuse(self, now, attempt, HLT_REASON_ID_RESERVED, NULL);
+    }
+    hlt_engine_counters(self->engine)->logins_other++;
+    return MOSQ_ERR_PLUGIN_DEFER;
+}
+
+static bool still_asking_again(struct plugin *self, struct hlt_now now)
+{
+    if (self->asking_again && now.mono_ms - self->asked_mono_ms > ASKING_AGAIN_MS) {
+        self->asking_again = false;
+    }
+    return self->asking_again;
+}
+
+int hlt_on_basic_auth(int event, void *event_data, void *userdata)
+{
+    struct plugin *self = userdata;
+    const struct mosquitto_evt_basic_auth *ev = event_data;
+    struct hlt_now now = hlt_plugin_now();
+    struct attempt attempt = {
+        .client = ev->client,
+        .client_id = mosquitto_client_id(ev->client),
+        .user = ev->username,
+        .password = ev->password,
+        .address = mosquitto_client_address(ev->client),
+    };
+
+    (void)event;
+    attempt.token = self->options.token_in_username ? attempt.user : attempt.password;
+    attempt.token_len = attempt.token != NULL ? strlen(attempt.token) : 0;
+    const struct hlt_session *session =
+        hlt_engine_session(self->engine, attempt.client, attempt.client_id);
+    if (session != NULL && shown_before(session, &attempt) &&
+        !hlt_session_expired(session, now.wall_ms)) {
+        self->asked_mono_ms = now.mono_ms;
+        return MOSQ_ERR_SUCCESS;
+    }
+    if (still_asking_again(self, now)) {
+        return answer_again(self, now, &attempt);
+    }
+    hlt_plugin_drive(self, now);
+    if (attempt.client_id == NULL) {
+        return refuse(self, now, &attempt, HLT_REASON_CLIENT_ID, NULL);
+    }
+    if (attempt.token == NULL || !hlt_token_shaped(attempt.token, attempt.token_len)) {
+        return other_login(self, now, &attempt);
+    }
+    return new_login(self, now, &attempt);
+}
+
+/* --- MQTT 5 enhanced authentication --- */
+
+/* A new token for a live session: nothing in the event says so, the pointer does (facts: enhanced
+ * auth). */
+static int renew(struct plugin *self, struct hlt_now now, struct attempt *attempt,
+                 struct hlt_session *session)
+{
+    struct hlt_err detail = {.msg = ""};
+    struct hlt_claims *claims = NULL;
+    enum hlt_reason reason =
+        hlt_auth_verify(self, attempt->token, attempt->token_len, &claims, &detail);
+
+    if (reason == HLT_REASON_OK) {
+        reason = hlt_engine_renew(self->engine, now, session, claims, NULL);
+    }
+    if (reason != HLT_REASON_OK) {
+        hlt_claims_free(claims);
+        return refuse(self, now, attempt, reason, detail.msg);
+    }
+    hlt_act(self);
+    return MOSQ_ERR_SUCCESS;
+}
+
+int hlt_on_ext_auth_start(int event, void *event_data, void *userdata)
+{
+    struct plugin *self = userdata;
+    const struct mosquitto_evt_extended_auth *ev = event_data;
+    struct hlt_now now = hlt_plugin_now();
+    struct attempt attempt = {
+        .client = ev->client,
+        .client_id = mosquitto_client_id(ev->client),
+        .user = mosquitto_client_username(ev->client),
+        .address = mosquitto_client_address(ev->client),
+        .token = ev->data_in_len > 0 ? ev->data_in : NULL,
+        .token_len = ev->data_in_len,
+        .enhanced = true,
+    };
+
+    (void)event;
+    if (ev->auth_method == NULL || strcmp(ev->auth_method, METHOD) != 0) {
+        return MOSQ_ERR_PLUGIN_DEFER;
+    }
+    struct hlt_session *session =
+        hlt_engine_session(self->engine, attempt.client, attempt.client_id);
+    if (session == NULL) {
+        return new_login(self, now, &attempt);
+    }
+    if (attempt.token == NULL) {
+        return refuse(self, now, &attempt, HLT_REASON_NO_TOKEN, NULL);
+    }
+    return renew(self, now, &attempt, session);
+}

@@ -1,0 +1,120 @@
+/* plugin.h - the state of one loaded plugin and what its files do for each other. All of it belongs
+ * to the broker's thread; reload.c alone has a thread of its own. */
+#ifndef HLT_PLUGIN_H
+#define HLT_PLUGIN_H
+
+#include "../acl/policy.h"
+#include "../shared/engine.h"
+#include "broker.h"
+#include "say.h"
+
+#define HLT_CONTROL_TOPIC "$CONTROL/haltere/v1"
+#define HLT_CONTROL_RESPONSE "$CONTROL/haltere/v1/response"
+
+#define HLT_WORK_INTERVAL_MS                                                                       \
+    20 /* timers run at most this often; 2.0 ticks after every loop pass                           \
+        */
+#define HLT_TICK_LATE_MS                                                                           \
+    1000                     /* no tick for so long: other hooks drive the timers (facts: TICK)    \
+                              */
+#define HLT_NEXT_TICK_MS 100 /* asked of 2.1 at every tick, or ticks stop */
+
+struct hlt_views;  /* views.c: policies in use and the views bound to them */
+struct hlt_reload; /* reload.c: the thread that reads keys, policy and rules again */
+
+/* One plugin line of mosquitto.conf. Zeroed at first; the broker hands it to every hook. */
+struct plugin {
+    mosquitto_plugin_id_t *id;
+    struct hlt_options options;
+    struct hlt_token_rules token_rules; /* borrows from options */
+    struct hlt_keyset *keys;
+    struct hlt_verifier *verifier;
+    struct hlt_views *views;
+    struct hlt_store *store;
+    struct hlt_engine *engine;
+    struct hlt_reload *reload;
+
+    int64_t worked_mono_ms; /* the timers ran last */
+    bool acting;            /* carrying out actions: a kick calls our DISCONNECT hook from within */
+    bool clock_unset_told;
+
+    /* SIGHUP asks BASIC_AUTH for every known client between its RELOAD and the next tick, with no
+     * other event of the network in between: what is asked then is no new login (facts: 0.5). */
+    bool asking_again;
+    int64_t asked_mono_ms;
+
+    /* The WRITE that was just allowed: MESSAGE follows at once, for the same client. */
+    struct {
+        const void *client;
+        struct hlt_session *session;
+        bool bound_device;
+    } written;
+
+    /* The connection a login just took over: its will is asked for before and its end is told after
+     * the new login, both with the old pointer. */
+    const void *taken_over;
+};
+
+/* --- hooks (MOSQ_FUNC_generic_callback) --- */
+int hlt_on_basic_auth(int event, void *event_data, void *userdata);
+int hlt_on_ext_auth_start(int event, void *event_data, void *userdata);
+int hlt_on_acl_check(int event, void *event_data, void *userdata);
+int hlt_on_message(int event, void *event_data, void *userdata);
+int hlt_on_tick(int event, void *event_data, void *userdata);
+int hlt_on_disconnect(int event, void *event_data, void *userdata);
+int hlt_on_connect(int event, void *event_data, void *userdata); /* 2.1 only */
+int hlt_on_control(int event, void *event_data, void *userdata);
+int hlt_on_reload(int event, void *event_data, void *userdata);
+
+/* --- time: hook_tick.c --- */
+/* Both clocks, as coarse as the kernel's tick (1 to 4 ms): a few nanoseconds each. */
+struct hlt_now hlt_plugin_now(void);
+/* Run the timers if they are late because the broker does not tick. */
+void hlt_plugin_drive(struct plugin *self, struct hlt_now now);
+
+/* --- act.c --- */
+/* Carry out what the engine asks for. */
+void hlt_act(struct plugin *self);
+
+/* --- hook_auth.c --- */
+/* Verify a token for this client: HLT_REASON_OK and *claims (caller owns), or why not. */
+enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t len,
+                                struct hlt_claims **claims, struct hlt_err *detail);
+
+/* --- views.c --- */
+/* Take `policy` over as the one in force. NULL without memory: then the policy is freed. */
+struct hlt_views *hlt_views_new(struct hlt_policy *policy);
+/* Swap the policy in force; takes `policy` over in any case. Views bound to the old one are bound
+ * again when next asked, and freed in slices by hlt_views_sweep. False without memory: the old
+ * policy stays. */
+bool hlt_views_swap(struct hlt_views *views, struct hlt_policy *policy);
+/* Free a slice of what is left of replaced policies. */
+void hlt_views_sweep(struct hlt_views *views);
+void hlt_views_free(struct hlt_views *views); /* after the engine; accepts NULL */
+const struct hlt_policy *hlt_views_policy(const struct hlt_views *views);
+/* The engine's on_view_free. */
+void hlt_views_drop(void *view);
+/* Decide for a session; binds its view if there is none of the policy in force. Without memory:
+ * HLT_DENY. */
+void hlt_views_decide_session(struct hlt_views *views, struct hlt_session *session,
+                              enum hlt_access access, const char *topic, struct hlt_decision *out);
+/* Decide for another login, by a bounded cache of views. */
+void hlt_views_decide_other(struct hlt_views *views, const char *client_id, const char *user,
+                            enum hlt_access access, const char *topic, struct hlt_decision *out);
+
+/* --- reload.c --- */
+/* Note how the files look now. Call before they are read for the first time. */
+struct hlt_reload *hlt_reload_new(const struct hlt_options *options);
+/* Start the thread; false if the system refuses one. */
+bool hlt_reload_start(struct hlt_reload *reload);
+/* Ask for all files to be read again. Never waits. */
+void hlt_reload_request(struct hlt_reload *reload);
+/* Put into force what the thread has read since the last call. One atomic load if there is nothing.
+ */
+void hlt_reload_pick_up(struct plugin *self, struct hlt_now now);
+/* End the thread and wait for it. Accepts NULL. */
+void hlt_reload_free(struct hlt_reload *reload);
+/* Tell heartbeat and log which keys, policy and rules are in force. */
+void hlt_reload_note(struct plugin *self);
+
+#endif

@@ -1,0 +1,337 @@
+/* reload.c - keys, policy and rules are read again on a thread of their own and put into force on a
+ * tick.
+ *
+ * The thread asks for the files' stamps every second and is woken by SIGHUP. It touches neither the
+ * broker nor the engine: what it made waits behind one atomic pointer until the broker's thread
+ * takes it. A file that does not load leaves what is in force untouched. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "../shared/file.h"
+#include "plugin.h"
+
+#define LOOK_MS 1000 /* a changed file is noticed within this time */
+#define FILES_MAX (HLT_KEY_SOURCES_MAX + 2)
+
+enum part { PART_KEYS, PART_POLICY, PART_RULES, PARTS };
+
+static const struct {
+    const char *name, *alert;
+} parts[PARTS] = {
+    {"keys", "keys_reload_failed"},
+    {"policy", "policy_reload_failed"},
+    {"rules", "rules_reload_failed"},
+};
+
+struct result {
+    bool asked; /* by SIGHUP or command, not because a file changed */
+    bool tried[PARTS], good[PARTS];
+    struct hlt_problems problems[PARTS];
+    struct hlt_keyset *keys;
+    struct hlt_policy *policy;
+    struct hlt_rules *rules;
+};
+
+struct watched {
+    const char *path;
+    enum part part;
+    struct hlt_file_stamp stamp;
+};
+
+struct hlt_reload {
+    const struct hlt_options *options;
+    struct watched file[FILES_MAX];
+    size_t file_count;
+    pthread_t thread;
+    bool running;
+    int wake; /* eventfd */
+    atomic_bool stop, asked;
+    _Atomic(struct result *) result; /* written by the thread when NULL, taken by the broker's */
+};
+
+/* --- the thread --- */
+
+static bool stamp_changed(struct watched *file)
+{
+    struct hlt_file_stamp now;
+
+    hlt_file_stamp(file->path, &now);
+    bool same = now.exists == file->stamp.exists && now.device == file->stamp.device &&
+                now.inode == file->stamp.inode && now.size == file->stamp.size &&
+                now.mtime_ns == file->stamp.mtime_ns && now.ctime_ns == file->stamp.ctime_ns;
+    file->stamp = now;
+    return !same;
+}
+
+static void load_part(const struct hlt_reload *reload, struct result *result, enum part part)
+{
+    const struct hlt_options *options = reload->options;
+    struct hlt_problems *problems = &result->problems[part];
+    enum hlt_rc rc = HLT_OK;
+
+    switch (part) {
+    case PART_KEYS:
+        rc = hlt_keyset_load(&result->keys, options->keys, options->key_count, problems);
+        break;
+    case PART_POLICY: rc = hlt_policy_load(&result->policy, options->acl_file, problems); break;
+    case PART_RULES:
+        if (options->rules_file == NULL) {
+            return; /* the built-in rules do not change */
+        }
+        rc = hlt_rules_load(&result->rules, options->rules_file, problems);
+        break;
+    case PARTS: return;
+    }
+    result->tried[part] = true;
+    result->good[part] = rc == HLT_OK;
+}
+
+static void result_free(struct result *result)
+{
+    if (result == NULL) {
+        return;
+    }
+    for (int part = 0; part < PARTS; part++) {
+        hlt_problems_free(&result->problems[part]);
+    }
+    hlt_keyset_free(result->keys);
+    hlt_policy_free(result->policy);
+    hlt_rules_free(result->rules);
+    free(result);
+}
+
+/* Look at the files, read what changed (all, if asked), hand it over. */
+static void look(struct hlt_reload *reload)
+{
+    bool wanted[PARTS] = {false, false, false};
+    bool any = false;
+
+    if (atomic_load(&reload->result) != NULL) {
+        return; /* the last one still waits for a tick: nothing is lost, stamps and request stay */
+    }
+    bool asked = atomic_exchange(&reload->asked, false);
+    for (size_t i = 0; i < reload->file_count; i++) {
+        struct watched *file = &reload->file[i];
+        /* Stamped before it is read: an edit in between is seen the next time. */
+        bool changed = stamp_changed(file);
+        wanted[file->part] = wanted[file->part] || changed || asked;
+        any = any || changed || asked;
+    }
+    struct result *result = any ? calloc(1, sizeof(*result)) : NULL;
+    if (result == NULL) {
+        return;
+    }
+    result->asked = asked;
+    for (int part = 0; part < PARTS; part++) {
+        if (wanted[part]) {
+            load_part(reload, result, (enum part)part);
+        }
+    }
+    atomic_store(&reload->result, result);
+}
+
+static void *run(void *context)
+{
+    struct hlt_reload *reload = context;
+    struct pollfd wake = {.fd = reload->wake, .events = POLLIN};
+    uint64_t count;
+
+    while (!atomic_load(&reload->stop)) {
+        if (poll(&wake, 1, LOOK_MS) > 0) {
+            (void)!read(reload->wake, &count, sizeof(count));
+        }
+        if (!atomic_load(&reload->stop)) {
+            look(reload);
+        }
+    }
+    return NULL;
+}
+
+/* --- the broker's side --- */
+
+static void watch(struct hlt_reload *reload, const char *path, enum part part)
+{
+    struct watched *file = &reload->file[reload->file_count];
+
+    if (path == NULL || reload->file_count == FILES_MAX) {
+        return;
+    }
+    file->path = path;
+    file->part = part;
+    hlt_file_stamp(path, &file->stamp);
+    reload->file_count++;
+}
+
+struct hlt_reload *hlt_reload_new(const struct hlt_options *options)
+{
+    struct hlt_reload *reload = calloc(1, sizeof(*reload));
+
+    if (reload == NULL) {
+        return NULL;
+    }
+    reload->options = options;
+    reload->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (reload->wake < 0) {
+        free(reload);
+        return NULL;
+    }
+    for (size_t i = 0; i < options->key_count; i++) {
+        watch(reload, options->keys[i].path, PART_KEYS);
+    }
+    watch(reload, options->acl_file, PART_POLICY);
+    watch(reload, options->rules_file, PART_RULES);
+    return reload;
+}
+
+bool hlt_reload_start(struct hlt_reload *reload)
+{
+    sigset_t all;
+    sigset_t before;
+
+    /* The broker's signals are handled on the broker's thread. */
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
+    reload->running = pthread_create(&reload->thread, NULL, run, reload) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return reload->running;
+}
+
+static void wake(struct hlt_reload *reload)
+{
+    const uint64_t one = 1;
+
+    (void)!write(reload->wake, &one, sizeof(one)); /* full means it is awake already */
+}
+
+void hlt_reload_request(struct hlt_reload *reload)
+{
+    atomic_store(&reload->asked, true);
+    wake(reload);
+}
+
+void hlt_reload_free(struct hlt_reload *reload)
+{
+    if (reload == NULL) {
+        return;
+    }
+    if (reload->running) {
+        atomic_store(&reload->stop, true);
+        wake(reload);
+        (void)pthread_join(reload->thread, NULL);
+    }
+    result_free(atomic_load(&reload->result));
+    (void)close(reload->wake);
+    free(reload);
+}
+
+void hlt_reload_note(struct plugin *self)
+{
+    char count[24];
+
+    (void)snprintf(count, sizeof(count), "%zu", hlt_keyset_count(self->keys));
+    hlt_engine_note(self->engine, "policy", hlt_policy_digest(hlt_views_policy(self->views)));
+    hlt_engine_note(self->engine, "rules", hlt_engine_rules(self->engine)->digest);
+    hlt_engine_note(self->engine, "keys", count);
+}
+
+static bool put_into_force(struct plugin *self, struct hlt_now now, struct result *result,
+                           enum part part)
+{
+    bool done = true;
+
+    switch (part) {
+    case PART_KEYS:
+        hlt_keyset_free(self->keys);
+        self->keys = result->keys;
+        result->keys = NULL;
+        break;
+    case PART_POLICY:
+        if (strcmp(hlt_policy_digest(result->policy),
+                   hlt_policy_digest(hlt_views_policy(self->views))) != 0) {
+            done = hlt_views_swap(self->views, result->policy);
+            result->policy = NULL;
+        }
+        break;
+    case PART_RULES:
+        hlt_engine_set_rules(self->engine, result->rules, now);
+        result->rules = NULL;
+        break;
+    case PARTS: break;
+    }
+    return done;
+}
+
+/* The first mistake, for the alert. */
+static void first_problem(const struct hlt_problems *problems, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "not enough memory");
+    for (size_t i = 0; i < problems->count; i++) {
+        if (problems->item[i].kind == HLT_PROBLEM_ERROR) {
+            hlt_problem_format(problems, i, out, out_bytes);
+            return;
+        }
+    }
+}
+
+static void pick_up_part(struct plugin *self, struct hlt_now now, struct result *result,
+                         enum part part)
+{
+    struct hlt_counters *counters = hlt_engine_counters(self->engine);
+    char text[512];
+
+    hlt_say_problems(self->options.log_level, &result->problems[part]);
+    if (result->good[part] && put_into_force(self, now, result, part)) {
+        counters->reloads++;
+        hlt_engine_system(self->engine, now, parts[part].alert, NULL);
+        hlt_say(self->options.log_level, HLT_LOG_NOTICE, "%s read again: in force",
+                parts[part].name);
+        return;
+    }
+    counters->reloads_failed++;
+    first_problem(&result->problems[part], text, sizeof(text));
+    hlt_engine_system(self->engine, now, parts[part].alert, text);
+    hlt_say(self->options.log_level, HLT_LOG_ERR,
+            "the %s could not be read again: the old %s %s in force until the above is mended",
+            parts[part].name, parts[part].name, part == PART_POLICY ? "stays" : "stay");
+}
+
+void hlt_reload_pick_up(struct plugin *self, struct hlt_now now)
+{
+    if (atomic_load_explicit(&self->reload->result, memory_order_relaxed) == NULL) {
+        return;
+    }
+    struct result *result = atomic_exchange(&self->reload->result, NULL);
+    for (int part = 0; part < PARTS; part++) {
+        if (result->tried[part]) {
+            pick_up_part(self, now, result, (enum part)part);
+        }
+    }
+    result_free(result);
+    hlt_reload_note(self);
+    wake(self->reload); /* a request may have come while this one waited */
+}
+
+/* SIGHUP. Any error here would end a 2.1 broker, or leave a 2.0 one without its own access control;
+ * on 2.0 anything but DEFER keeps the event from later plugins (facts: 0.6). */
+int hlt_on_reload(int event, void *event_data, void *userdata)
+{
+    struct plugin *self = userdata;
+
+    (void)event;
+    (void)event_data;
+    self->asking_again = true;
+    self->asked_mono_ms = hlt_plugin_now().mono_ms;
+    hlt_say(self->options.log_level, HLT_LOG_NOTICE,
+            "reading keys, policy and rules again; changed plugin_opt lines need a restart");
+    hlt_reload_request(self->reload);
+    return hlt_broker_is_2_1() ? MOSQ_ERR_SUCCESS : MOSQ_ERR_PLUGIN_DEFER;
+}
