@@ -50,6 +50,8 @@ struct hlt_options {
     char *system_prefix;  /* topic_system, "system" */
     int log_level;        /* log_level error|warning|notice|info|debug -> 0..4, default info 3 */
     uint64_t max_children; /* new devices one gateway session may create: 1,000 */
+    /* not an option: the broker's `user` (default mosquitto), set by hlt_broker_config_check only */
+    char *broker_user;
 };
 
 enum hlt_option_type { HLT_OPT_TEXT, HLT_OPT_PATH, HLT_OPT_BOOL, HLT_OPT_COUNT, HLT_OPT_SIZE,
@@ -67,7 +69,7 @@ struct hlt_option_info {
 };
 const struct hlt_option_info *hlt_option_at(size_t index); /* NULL after the last */
 
-/* Parse name/value pairs (names without "plugin_opt_"). Every mistake goes to `problems` with the option's name
+/* Parse name/value pairs (names without "plugin_opt_"); blanks around a value are dropped. Every mistake goes to `problems` with the option's name
  * and a suggestion; `file`/`lines` (may be NULL; lines[i] is the pair's line) place them. HLT_OK without errors. `out` must be freed in any case. */
 enum hlt_rc hlt_options_parse(struct hlt_options *out, const char *const *names,
                               const char *const *values, size_t count, const char *file,
