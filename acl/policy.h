@@ -1,8 +1,9 @@
 /* policy.h - may this client do this to this topic?
  *
- * A policy is compiled once, then only read. A session binds it to its roles and claims (a view); the broker asks for
- * every message and every subscriber, so hlt_policy_decide() does not allocate, lock, log or touch the disk.
- * Conflict rule (facts: acl 2): any matching deny denies, else any matching allow allows, else nobody spoke (= deny). */
+ * A policy is compiled once, then only read. A session binds it to its roles and claims (a view);
+ * the broker asks for every message and every subscriber, so hlt_policy_decide() does not allocate,
+ * lock, log or touch the disk. Conflict rule (facts: acl 2): any matching deny denies, else any
+ * matching allow allows, else nobody spoke (= deny). */
 #ifndef HLT_POLICY_H
 #define HLT_POLICY_H
 
@@ -16,16 +17,23 @@ enum hlt_access { HLT_READ = 1, HLT_WRITE = 2, HLT_SUBSCRIBE = 4, HLT_UNSUBSCRIB
 #define HLT_POLICY_RULES_MAX 1000000
 #define HLT_POLICY_FILE_MAX (64u << 20)
 
-/* Load and compile. All mistakes at once in `problems` (file:line:column, the word, a suggestion); `expect` lines are run. HLT_OK only without errors: the
- * caller owns *out. */
-enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path, struct hlt_problems *problems);
+/* Load and compile. All mistakes at once in `problems` (file:line:column, the word, a suggestion);
+ * `expect` lines are run. HLT_OK only without errors: the caller owns *out. */
+enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path,
+                            struct hlt_problems *problems);
 /* The same from memory; `name` stands in messages; `include` is refused. */
-enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len, const char *name,
-                             struct hlt_problems *problems);
+enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len,
+                             const char *name, struct hlt_problems *problems);
 void hlt_policy_free(struct hlt_policy *policy); /* accepts NULL; no view may be left */
 
 size_t hlt_policy_rule_count(const struct hlt_policy *policy);
-/* First 16 hex digits of SHA-256 over the policy's text (all files): names the generation. */
+/* For people: what a policy is made of. `sections` counts `anyone` also where nobody wrote it. */
+struct hlt_policy_counts {
+    size_t rules, sections, files, expects, variables;
+};
+void hlt_policy_counts(const struct hlt_policy *policy, struct hlt_policy_counts *out);
+/* Names the generation: the first 16 hex digits of the file's SHA-256, or, where files are
+ * included, of the SHA-256 over the SHA-256s of all files in the order they were read. */
 const char *hlt_policy_digest(const struct hlt_policy *policy);
 
 /* Who asks. Strings are borrowed for the call to bind only. */
@@ -37,20 +45,43 @@ struct hlt_subject {
     size_t claims_len;
 };
 
-/* Bind. NULL only without memory. The view keeps its own copies of what it needs; the policy must outlive it. */
-struct hlt_view *hlt_policy_bind(const struct hlt_policy *policy, const struct hlt_subject *subject);
+/* Bind. NULL only without memory. The view keeps its own copies of what it needs; the policy must
+ * outlive it. */
+struct hlt_view *hlt_policy_bind(const struct hlt_policy *policy,
+                                 const struct hlt_subject *subject);
 void hlt_view_free(struct hlt_view *view); /* accepts NULL */
 
+/* How a question meets the rules of the client's sections (facts: acl 2):
+ *  READ, WRITE  the rule's filter matches the topic and none of its `except` filters does.
+ *  SUBSCRIBE    A `deny subscribe` bars the filter if it contains it, and none of its exceptions
+ * contains it. If the client's sections have any `allow subscribe`, one must contain the filter and
+ * none of its exceptions may overlap it. If they have none, an `allow read` rule must overlap the
+ * filter without an exception that contains all of it, and no `deny read` may contain the filter
+ * (with no exception that overlaps): a subscription that reaches into an excepted part is granted,
+ * since every delivery is checked as READ; one that could bring nothing is told so. UNSUBSCRIBE
+ * denied where a `deny unsubscribe` bars it, else allowed (maybe by no rule). Containing and
+ * overlapping are exact for two filters, by MQTT's matching: + and # do not match a first level
+ * that begins with $, # also matches the parent level. `=filter` rules want the same text.
+ *  Variables    A value that is missing, empty, too long, no UTF-8, has + # / or a control byte, or
+ * begins with $ at the first level, is unusable: in an allow (and the exception of a deny) it
+ * stands for nothing, in a deny (and the exception of an allow) for any text of that level. With an
+ * array each string counts, at each of its places on its own; an element that is no usable string
+ * adds the "any" above.
+ *               %{sub} is %d. A session without a value for %u is anonymous, without %d no token
+ * session. bound_device is false as soon as one allowing rule does without %d: then the client may
+ * write there as a gateway or operator, for others than itself. `rule` is the lowest of the rules
+ * that decide (files in reading order). */
 enum hlt_verdict { HLT_NO_RULE, HLT_ALLOW, HLT_DENY }; /* NO_RULE: nobody spoke; a broker denies */
 
 struct hlt_decision {
     enum hlt_verdict verdict;
-    uint32_t rule;      /* index for hlt_policy_rule; UINT32_MAX with NO_RULE */
-    bool bound_device;  /* the allowing rule bound %d (DESIGN 11.19) */
+    uint32_t rule;     /* index for hlt_policy_rule; UINT32_MAX with NO_RULE */
+    bool bound_device; /* the allowing rule bound %d (DESIGN 11.19) */
 };
 
-/* Decide. For READ, WRITE `topic` is a topic name, for SUBSCRIBE, UNSUBSCRIBE a filter ("$share/g/" is taken off here). A topic with
- * wildcards where a name belongs, or a malformed one, is HLT_DENY. Cost: by the levels of the topic and the rules that match it. */
+/* Decide. For READ, WRITE `topic` is a topic name, for SUBSCRIBE, UNSUBSCRIBE a filter ("$share/g/"
+ * is taken off here). A topic with wildcards where a name belongs, or a malformed one, is HLT_DENY.
+ * Cost: by the levels of the topic and the rules that match it. */
 void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, const char *topic,
                        struct hlt_decision *out);
 
