@@ -22,11 +22,11 @@ int hlt_cli_fail(int code, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(text, sizeof(text), fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     hlt_printable(shown, sizeof(shown), text, strlen(text));
-    fflush(stdout); /* what was printed before the failure comes before it */
-    fprintf(stderr, "%shaltere:%s %s\n", hlt_cli_red_err(), hlt_cli_reset_err(), shown);
+    (void)fflush(stdout); /* what was printed before the failure comes before it */
+    (void)fprintf(stderr, "%shaltere:%s %s\n", hlt_cli_red_err(), hlt_cli_reset_err(), shown);
     return code;
 }
 
@@ -34,16 +34,16 @@ void hlt_cli_problems(const struct hlt_problems *problems)
 {
     char line[TEXT_BYTES];
 
-    fflush(stdout);
+    (void)fflush(stdout);
     for (size_t i = 0; i < problems->count; i++) {
         bool error = problems->item[i].kind == HLT_PROBLEM_ERROR;
         hlt_problem_format(problems, i, line, sizeof(line));
-        fprintf(stderr, "%s%s%s\n", error ? hlt_cli_red_err() : hlt_cli_yellow_err(), line,
-                hlt_cli_reset_err());
+        (void)fprintf(stderr, "%s%s%s\n", error ? hlt_cli_red_err() : hlt_cli_yellow_err(), line,
+                      hlt_cli_reset_err());
     }
     size_t seen = problems->errors + problems->warnings;
     if (seen > problems->count) {
-        fprintf(stderr, "... and %zu more\n", seen - problems->count);
+        (void)fprintf(stderr, "... and %zu more\n", seen - problems->count);
     }
 }
 
@@ -63,7 +63,7 @@ void hlt_cli_print_text(FILE *out, const char *text)
     char *shown = hlt_cli_resize(NULL, room);
 
     hlt_printable(shown, room, text, len);
-    fputs(shown, out);
+    (void)fputs(shown, out);
     free(shown);
 }
 
@@ -85,13 +85,14 @@ int hlt_cli_print_json(cJSON *document)
 /* Asked once per descriptor: a table asks for every cell. */
 static bool colours_on(int fd)
 {
-    static signed char known[STDERR_FILENO + 1] = {-1, -1, -1};
+    static int known[STDERR_FILENO + 1] = {-1, -1, -1};
 
     if (known[fd] < 0) {
         const char *never = getenv("NO_COLOR"); /* https://no-color.org: set and not empty */
         const char *terminal = getenv("TERM");
-        known[fd] = isatty(fd) != 0 && (never == NULL || never[0] == '\0') && terminal != NULL &&
-                    strcmp(terminal, "dumb") != 0;
+        bool on = isatty(fd) != 0 && (never == NULL || never[0] == '\0') && terminal != NULL &&
+                  strcmp(terminal, "dumb") != 0;
+        known[fd] = on ? 1 : 0;
     }
     return known[fd] == 1;
 }
@@ -161,13 +162,13 @@ void hlt_cli_age(int64_t ms, char out[24])
     long long s = ms > 0 ? (long long)(ms / 1000) : 0;
 
     if (s < 60) {
-        snprintf(out, 24, "%llds", s);
+        (void)snprintf(out, 24, "%llds", s);
     } else if (s < 3600) {
-        snprintf(out, 24, "%lldmin", s / 60);
+        (void)snprintf(out, 24, "%lldmin", s / 60);
     } else if (s < 86400) {
-        snprintf(out, 24, "%lldh %lldmin", s / 3600, s % 3600 / 60);
+        (void)snprintf(out, 24, "%lldh %lldmin", s / 3600, s % 3600 / 60);
     } else {
-        snprintf(out, 24, "%lldd", s / 86400);
+        (void)snprintf(out, 24, "%lldd", s / 86400);
     }
 }
 
@@ -204,7 +205,7 @@ static void print_help(const struct hlt_cli_spec *spec)
 static enum hlt_cli_rc usage_error(const struct hlt_cli_spec *spec, const char *what)
 {
     hlt_cli_fail(HLT_EXIT_USAGE, "%s", what);
-    fprintf(stderr, "Usage: %s\n", spec->synopsis);
+    (void)fprintf(stderr, "Usage: %s\n", spec->synopsis);
     return HLT_CLI_USAGE;
 }
 
@@ -218,12 +219,13 @@ static enum hlt_cli_rc unknown_option(const struct hlt_cli_spec *spec, const cha
          o != NULL && o->name != NULL && count <= OPTIONS_MAX; o++) {
         names[count++] = o->name;
     }
-    snprintf(name, sizeof(name), "%.*s", (int)len, word);
+    (void)snprintf(name, sizeof(name), "%.*s", (int)len, word);
     const char *near = hlt_suggest(name, names);
     if (near != NULL) {
-        snprintf(what, sizeof(what), "unknown option '--%s': did you mean '--%s'?", name, near);
+        (void)snprintf(what, sizeof(what), "unknown option '--%s': did you mean '--%s'?", name,
+                       near);
     } else {
-        snprintf(what, sizeof(what), "unknown option '--%s': try --help", name);
+        (void)snprintf(what, sizeof(what), "unknown option '--%s': try --help", name);
     }
     return usage_error(spec, what);
 }
@@ -243,7 +245,7 @@ static enum hlt_cli_rc take_option(const struct hlt_cli_spec *spec, int argc, ch
             continue;
         }
         if (option->argument == NULL && equals != NULL) {
-            snprintf(what, sizeof(what), "--%s takes no value", option->name);
+            (void)snprintf(what, sizeof(what), "--%s takes no value", option->name);
             return usage_error(spec, what);
         }
         if (option->argument == NULL) {
@@ -253,8 +255,8 @@ static enum hlt_cli_rc take_option(const struct hlt_cli_spec *spec, int argc, ch
         } else if (*at + 1 < argc && strncmp(argv[*at + 1], "--", 2) != 0) {
             values[i] = argv[++*at];
         } else {
-            snprintf(what, sizeof(what), "--%s needs a value: --%s=%s", option->name, option->name,
-                     option->argument);
+            (void)snprintf(what, sizeof(what), "--%s needs a value: --%s=%s", option->name,
+                           option->name, option->argument);
             return usage_error(spec, what);
         }
         return HLT_CLI_OK;
@@ -299,7 +301,7 @@ enum hlt_cli_rc hlt_cli_parse(const struct hlt_cli_spec *spec, int argc, char **
             return usage_error(spec, "options are written with two dashes: try --help");
         } else if (spec->positional_max >= 0 && count >= spec->positional_max) {
             char what[256];
-            snprintf(what, sizeof(what), "'%s' is one argument too many", word);
+            (void)snprintf(what, sizeof(what), "'%s' is one argument too many", word);
             return usage_error(spec, what);
         } else {
             positional[count++] = word;
@@ -339,11 +341,11 @@ const char *hlt_cli_each(const char *name, int argc, char **argv, int *at)
 
 static void print_verbs(FILE *out, const char *group, const struct hlt_cli_verb *verbs)
 {
-    fprintf(out, "Usage: haltere %s VERB [OPTION]...\n\nVerbs:\n", group);
+    (void)fprintf(out, "Usage: haltere %s VERB [OPTION]...\n\nVerbs:\n", group);
     for (const struct hlt_cli_verb *verb = verbs; verb->name != NULL; verb++) {
-        fprintf(out, "  %-10s %s\n", verb->name, verb->summary);
+        (void)fprintf(out, "  %-10s %s\n", verb->name, verb->summary);
     }
-    fprintf(out, "\n  haltere %s VERB --help    more about one of them\n", group);
+    (void)fprintf(out, "\n  haltere %s VERB --help    more about one of them\n", group);
 }
 
 int hlt_cli_dispatch(const char *group, const struct hlt_cli_verb *verbs, int argc, char **argv)

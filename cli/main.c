@@ -30,17 +30,17 @@ static const struct group groups[] = {
 
 static void usage(FILE *out)
 {
-    fprintf(out,
-            "Usage: haltere GROUP [VERB] [OPTION]...\n\n"
-            "Looks after an MQTT fleet that a Mosquitto broker with the Haltere plugin serves.\n\n"
-            "Groups:\n");
+    (void)fprintf(
+        out, "Usage: haltere GROUP [VERB] [OPTION]...\n\n"
+             "Looks after an MQTT fleet that a Mosquitto broker with the Haltere plugin serves.\n\n"
+             "Groups:\n");
     for (size_t i = 0; i < GROUP_COUNT; i++) {
-        fprintf(out, "  %-10s %s\n", groups[i].name, groups[i].summary);
+        (void)fprintf(out, "  %-10s %s\n", groups[i].name, groups[i].summary);
     }
-    fprintf(out, "\n  haltere help GROUP [VERB]    more about one of them\n"
-                 "  haltere --version            the version\n\n"
-                 "Exit codes: 0 ok; 1 the answer is no (denied, unhealthy, not found);\n"
-                 "2 wrong usage; 3 something could not be read or written.\n");
+    (void)fprintf(out, "\n  haltere help GROUP [VERB]    more about one of them\n"
+                       "  haltere --version            the version\n\n"
+                       "Exit codes: 0 ok; 1 the answer is no (denied, unhealthy, not found);\n"
+                       "2 wrong usage; 3 something could not be read or written.\n");
 }
 
 static const struct group *find_group(const char *name)
@@ -109,9 +109,9 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     /* Numbers keep their point: only the meaning of characters follows the user's locale. */
-    setlocale(LC_CTYPE, "");
+    (void)setlocale(LC_CTYPE, "");
     /* `haltere device list | head` ends quietly, also where a parent left the signal ignored. */
-    signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGPIPE, SIG_DFL);
     int code = run(argc, argv);
     /* A full disk must not look like success. */
     if (fflush(stdout) != 0 || ferror(stdout) != 0) {

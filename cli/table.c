@@ -1,4 +1,5 @@
 /* table.c - tables for people: columns as wide as what they hold, never wider than the terminal. */
+#include <assert.h>
 #include <langinfo.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -89,7 +90,7 @@ void hlt_table_cell(struct hlt_table *table, const char *fmt, ...)
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(raw, sizeof(raw), fmt, args); /* longer cells are cut: ids end at 255 bytes */
+    (void)vsnprintf(raw, sizeof(raw), fmt, args); /* longer cells are cut: ids end at 255 bytes */
     va_end(args);
     size_t room = 4 * strlen(raw) + 1;
     char *shown = arena(table, room);
@@ -175,6 +176,7 @@ void hlt_table_print(struct hlt_table *table)
 {
     const char *bold = hlt_cli_bold();
 
+    assert(table->columns > 0);
     fit(table);
     for (size_t i = 0; i < table->columns; i++) {
         print_cell(table, i, table->head[i], bold);
