@@ -2,7 +2,7 @@
 # fuzz_run.sh - one fuzz target over its seed corpus, for a short slice of time.
 #
 # usage: fuzz_run.sh PROGRAM FUZZ_DIR NAME      (called by ctest)
-# Without HALTERE_FUZZ_SECONDS: 20000 inputs or 10 seconds, from a fixed random seed. With it: that
+# Without HALTERE_FUZZ_SECONDS: 200000 inputs or 10 seconds, from a fixed random seed. With it: that
 # many seconds from a new seed. Inputs that crash are kept in the build directory.
 set -euo pipefail
 
@@ -20,7 +20,7 @@ if [ -n "${HALTERE_FUZZ_SECONDS:-}" ]; then
     limits=(-max_total_time="$HALTERE_FUZZ_SECONDS")
 else
     rm -rf "$work/found" && mkdir "$work/found"
-    limits=(-runs=20000 -max_total_time=10 -seed=1)
+    limits=(-runs=200000 -max_total_time=10 -seed=1)
 fi
 if [ -f "$fuzz_dir/$name.dict" ]; then limits+=(-dict="$fuzz_dir/$name.dict"); fi
 exec "$program" "${limits[@]}" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 -verbosity=1 \
