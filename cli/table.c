@@ -182,12 +182,12 @@ void hlt_table_print(struct hlt_table *table)
         print_cell(table, i, table->head[i], bold);
     }
     putchar('\n');
-    for (size_t i = 0; i < table->count; i++) {
-        const struct cell *cell = &table->cell[i];
-        print_cell(table, i % table->columns, table->text + cell->at, cell->colour);
-        if ((i + 1) % table->columns == 0) {
-            putchar('\n');
+    for (size_t i = 0; i < table->count;) {
+        for (size_t column = 0; column < table->columns && i < table->count; column++, i++) {
+            const struct cell *cell = &table->cell[i];
+            print_cell(table, column, table->text + cell->at, cell->colour);
         }
+        putchar('\n');
     }
     free(table->cell);
     free(table->text);
