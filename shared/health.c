@@ -134,8 +134,9 @@ void hlt_health_update(struct hlt_engine *engine, struct hlt_device *device, str
     const struct hlt_options *options = engine->options;
     bool due = now.mono_ms - device->health_mono_ms >= options->health_interval_ms;
     struct judgement j;
+    bool first = device->band == HLT_BAND_UNKNOWN && device->last_seen_ms != 0;
 
-    if (device == &engine->broker || (!due && !force)) {
+    if (device == &engine->broker || (!due && !force && !first)) {
         return;
     }
     judge(&j, device, now);
