@@ -468,12 +468,11 @@ static uint32_t overlapping_read(const struct request *request)
 /* No section says who may subscribe: then to whatever holds something that may be read. */
 static void decide_by_reading(const struct request *request, struct hlt_decision *out)
 {
-    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = true};
+    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = false};
 
     walk(request, ACL_ROOT, HLT_READ, BARS, &found);
     if (request->wild && found.deny == HLT_ACL_NONE) {
         found.allow = overlapping_read(request);
-        found.all_bound = false;
     }
     answer(&found, out);
 }
@@ -481,7 +480,7 @@ static void decide_by_reading(const struct request *request, struct hlt_decision
 static void decide_filter(const struct request *request, enum hlt_access access,
                           struct hlt_decision *out)
 {
-    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = true};
+    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = false};
 
     walk(request, ACL_ROOT, (uint8_t)access, COVERS, &found);
     if (request->view->policy->literal_count > 0) {

@@ -61,12 +61,13 @@ void hlt_view_free(struct hlt_view *view); /* accepts NULL */
  * since every delivery is checked as READ; one that could bring nothing is told so. UNSUBSCRIBE
  * denied where a `deny unsubscribe` bars it, else allowed (maybe by no rule). Containing and
  * overlapping are exact for two filters, by MQTT's matching: + and # do not match a first level
- * that begins with $, # also matches the parent level. `=filter` rules want the same text.
- *  Variables    A value that is missing, empty, too long, no UTF-8, has + # / or a control byte, or
- * begins with $ at the first level, is unusable: in an allow (and the exception of a deny) it
- * stands for nothing, in a deny (and the exception of an allow) for any text of that level. With an
- * array each string counts, at each of its places on its own; an element that is no usable string
- * adds the "any" above.
+ * that begins with $, # also matches the parent level (of "/#" that is the
+ *  empty topic, which is counted here although nobody can publish to it). `=filter` rules want the
+ * same text. Variables    A value that is missing, empty, too long, no UTF-8, has + # / or a
+ * control byte, or begins with $ at the first level, is unusable: in an allow (and the exception of
+ * a deny) it stands for nothing, in a deny (and the exception of an allow) for any text of that
+ * level. With an array each string counts, at each of its places on its own; an element that is no
+ * usable string adds the "any" above.
  *               %{sub} is %d. A session without a value for %u is anonymous, without %d no token
  * session. bound_device is false as soon as one allowing rule does without %d: then the client may
  * write there as a gateway or operator, for others than itself. `rule` is the lowest of the rules
