@@ -7,6 +7,7 @@
  * at least twice before. Robust: what is learnt from one value is clipped, so one glitch neither
  * blinds nor confuses. Every alert raises its own bar for a while. A new regime that lasts is
  * learnt afresh. All horizons count values, not seconds. */
+#include <float.h>
 #include <math.h>
 
 #include "detector_impl.h"
@@ -21,6 +22,7 @@
 
 #define EVENT_Z 5.0 /* deviations that make an event; white noise gets there once in 2 million */
 #define KNOWN_MARGIN 1.2 /* an event exceeds the known step by this */
+#define KNOWN_FROM 6.0   /* usual steps: smaller ones are noise, and EVENT_Z looks after noise */
 #define KNOWN_MEMORY (1.0 / 20000)
 #define INHIBIT_MEMORY 0.995F /* after an alert: half-life of 140 values */
 #define INHIBIT_SHARE 0.75F
@@ -111,7 +113,7 @@ static float event_ratio(const struct ewma *self, const struct view *view)
         return 0;
     }
     ratio = fmax(z, size / view->step_sigma) / (EVENT_Z * early * restraint);
-    if (self->known_step > 0) {
+    if (self->known_step > KNOWN_FROM * view->step_sigma) {
         ratio = fmin(ratio, size / (KNOWN_MARGIN * restraint * self->known_step));
     }
     return (float)fmin(ratio, Z_MAX);
@@ -149,11 +151,12 @@ static float level_statistic(struct ewma *self, const struct view *view)
                  level_of(self->middle_z, self->middle_size));
 }
 
-/* The weight of one value in the slow means: 1/n at first; little while things are out of line, or
- * a shift would make itself normal before it is over. */
+/* The weight of one value in the slow means. 2/n at first: what a sensor says as it powers up (85
+ * degrees, -127) fades with the square of n instead of staying for thousands of values. Little
+ * weight while things are out of line, or a shift would make itself normal before it is over. */
 static double slow_weight(const struct ewma *self, float q)
 {
-    double weight = fmax(SLOW, 1.0 / (self->count + 1));
+    double weight = fmax(SLOW, fmin(1, 2.0 / (self->count + 1)));
     double strange = (double)(q / FREEZE_Q);
 
     return self->count > LEARN_FREEZE ? weight / (1 + strange * strange) : weight;
@@ -255,7 +258,7 @@ static void update(void *state, double value, int64_t time_ms, struct hlt_detect
         out->level = q / (q + LEVEL_ON);
         out->score = due ? fmaxf(out->event, out->level) : out->event;
     }
-    out->expected = (float)self->mean;
+    out->expected = (float)clip(self->mean, FLT_MAX);
     out->z = out->learning ? 0 : view.z;
     remember_step(self, &view);
     learn(self, value, &view, slow_weight(self, q));

@@ -5,6 +5,7 @@
  * including |z| = 3, and 1 - 1.5 / |z| beyond, so HIGH is a score above 0.7. `level` is the usual
  * normalised score min(1, |z| / 3); `event` is the score of the first value of an excursion, else
  * 0. Kept because it is what people know; it repeats itself on every value of a shift. */
+#include <float.h>
 #include <math.h>
 
 #include "detector_impl.h"
@@ -69,7 +70,7 @@ static void update(void *state, double value, int64_t time_ms, struct hlt_detect
         .level = (float)fmin(1, fabs(z) / ANOMALY_Z),
         .score = anomalous ? fmaxf(0.5F, (float)(1 - ANOMALY_Z / 2 / fabs(z)))
                            : fminf(SCORE_BELOW, (float)(fabs(z) / ANOMALY_Z / 2)),
-        .expected = (float)mean,
+        .expected = (float)fmin(fmax(mean, -FLT_MAX), FLT_MAX),
         .z = (float)z,
         .learning = self->count < SAMPLES_MIN,
     };
