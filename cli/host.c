@@ -3,6 +3,7 @@
 #include "host.h"
 
 #include <glob.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,6 +106,11 @@ void hlt_host_read(struct hlt_host *host)
     read_temperature(host);
 }
 
+static void add_rounded(cJSON *health, const char *name, double value)
+{
+    cJSON_AddNumberToObject(health, name, round(value * 100.0) / 100.0);
+}
+
 void hlt_host_add_health(const struct hlt_host *host, cJSON *health)
 {
     struct statvfs disk;
@@ -113,12 +119,11 @@ void hlt_host_add_health(const struct hlt_host *host, cJSON *health)
     for (size_t i = 0; i < host->count; i++) {
         const char *name = host->reading[i].name;
         if (strcmp(name, "cpu") == 0 || strcmp(name, "memory") == 0) {
-            cJSON_AddNumberToObject(health, name, host->reading[i].value);
+            add_rounded(health, name, host->reading[i].value);
         }
     }
     if (statvfs("/", &disk) == 0 && disk.f_blocks > 0) {
-        cJSON_AddNumberToObject(health, "disk",
-                                100.0 * (1.0 - (double)disk.f_bavail / (double)disk.f_blocks));
+        add_rounded(health, "disk", 100.0 * (1.0 - (double)disk.f_bavail / (double)disk.f_blocks));
     }
     if (read_text("/proc/uptime", text, sizeof(text))) {
         cJSON_AddNumberToObject(health, "uptime", strtod(text, NULL));

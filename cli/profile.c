@@ -185,7 +185,7 @@ size_t hlt_profile_status(struct hlt_profile *profile, int64_t elapsed_ms, int64
         add_rounded(health, "cpu", 12.0 + gaussian(&profile->random));
         add_rounded(health, "memory", 41.0 + 0.3 * gaussian(&profile->random));
         add_rounded(health, "disk", 23.0);
-        cJSON_AddNumberToObject(health, "uptime", (double)(elapsed_ms / 1000));
+        cJSON_AddNumberToObject(health, "uptime", floor((double)elapsed_ms / 1000.0));
         add_rounded(health, "battery", reading(profile, BATTERY, (double)elapsed_ms / 1000.0));
         cJSON_AddStringToObject(object, "firmwareVersion", "1.4.2");
     } else {
