@@ -168,15 +168,36 @@ static bool shown_before(const struct hlt_session *session, const struct attempt
     return sodium_memcmp(secret, session->secret, sizeof(secret)) == 0;
 }
 
-/* SIGHUP asks about this client again. AUTH for one that is offline keeps its session,
- * subscriptions and queue. */
+/* Is SIGHUP asking about our own session that is offline, and not a stranger who looks like it? */
+static bool is_own_offline(const struct plugin *self, const struct hlt_session *session,
+                           const struct attempt *attempt)
+{
+    if (session->online || attempt->user == NULL ||
+        strcmp(attempt->user, session->claims->sub) != 0) {
+        return false;
+    }
+    /* 2.0 serves websockets between RELOAD and TICK; a session without a connection is never one of
+     * theirs. A broker that does not tick leaves us unsure when SIGHUP's questions end. */
+    if (!self->ticked || mosquitto_client_protocol(attempt->client) == mp_websockets) {
+        return false;
+    }
+    return attempt->address ==
+               NULL || /* read back from the broker's own store: no connection at all */
+           (attempt->client == session->client && shown_before(session, attempt));
+}
+
+/* SIGHUP asks about this client again. SUCCESS leaves a session that is offline as it is. AUTH
+ * would keep it as well, but 2.0 then lists it twice for session expiry and later touches freed
+ * memory (2.0.11 src/session_expiry.c). */
 static int answer_again(struct plugin *self, struct hlt_now now, const struct attempt *attempt)
 {
     const char *id = attempt->client_id;
+    const struct hlt_session *session =
+        id != NULL ? hlt_engine_session_by_id(self->engine, id) : NULL;
 
     self->asked_mono_ms = now.mono_ms;
-    if (id != NULL && hlt_engine_session_by_id(self->engine, id) != NULL) {
-        return MOSQ_ERR_AUTH;
+    if (session != NULL) {
+        return is_own_offline(self, session, attempt) ? MOSQ_ERR_SUCCESS : MOSQ_ERR_AUTH;
     }
     if (!self->options.allow_other_auth ||
         (id != NULL && hlt_engine_id_reserved(self->engine, id)) ||

@@ -45,6 +45,7 @@ int hlt_on_tick(int event, void *event_data, void *userdata)
     /* 2.1 sleeps until then; there the field counts milliseconds. 2.0 ignores it. */
     ev->next_s = 0;
     ev->next_ns = HLT_NEXT_TICK_MS;
+    self->ticked = true;
     self->asking_again = false;
     self->taken_over = NULL;
     if (mono_ms - self->worked_mono_ms >= HLT_WORK_INTERVAL_MS) {

@@ -41,6 +41,7 @@ struct plugin {
     /* SIGHUP asks BASIC_AUTH for every known client between its RELOAD and the next tick, with no
      * other event of the network in between: what is asked then is no new login (facts: 0.5). */
     bool asking_again;
+    bool ticked; /* this broker does tick (2.0.11 with per_listener_settings does not) */
     int64_t asked_mono_ms;
 
     /* The WRITE that was just allowed: MESSAGE follows at once, for the same client. */

@@ -1,0 +1,162 @@
+"""Files read again while devices are connected: what is good takes effect at once, what is broken leaves the old in force."""
+import json
+import unittest
+
+import harness
+
+BROKEN = "haltere 1\nanyone\n  alow all #\n"
+
+
+class Policy(harness.BrokerTest):
+    def test_a_changed_policy_reaches_live_sessions_both_ways(self):
+        broker = self.start()
+        operator = broker.operator().connect()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        self.assertEqual(wire.publish("t/new"), 135)
+        broker.write_policy(harness.POLICY + "anyone\n  allow write t/new\n"
+                            "  deny write devices/%d/status\n")
+        broker.sighup()
+        self.assertEqual(wire.publish("t/new"), 0)
+        self.assertEqual(wire.publish("devices/d1/status", '{"status":"online"}'), 135)
+        broker.write_policy(harness.POLICY)
+        broker.sighup()
+        self.assertEqual(wire.publish("t/new"), 135)
+        self.assertEqual(wire.publish("devices/d1/status", '{"status":"online"}'), 0)
+        self.assertTrue(operator.online)
+
+    def test_a_right_taken_away_stops_an_existing_subscription(self):
+        broker = self.start()
+        operator = broker.operator().connect()
+        device = broker.client("d1").connect()
+        device.subscribe("devices/d1/commands")
+        device.subscribe("devices/d1/event")
+        operator.publish("devices/d1/commands", '{"commandId":"1","command":"x"}')
+        device.next("devices/d1/commands")
+        broker.write_policy(harness.POLICY.replace("  allow read devices/%d/commands\n",
+                                                   "  allow read devices/%d/marker\n"))
+        broker.sighup()
+        operator.publish("devices/d1/commands", '{"commandId":"2","command":"x"}')
+        device.subscribe("devices/d1/marker")
+        operator.publish("devices/d1/marker", "")
+        seen = device.nothing_before("devices/d1/marker")
+        self.assertFalse([m for m in seen if m.topic.endswith("/commands")])
+
+    def test_a_changed_file_is_noticed_without_a_signal(self):
+        broker = self.start()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        self.assertEqual(wire.publish("t/new"), 135)
+        broker.write_policy(harness.POLICY + "anyone\n  allow write t/new\n")
+        harness.wait_until(lambda: wire.publish("t/new") == 0, "the new policy is in force")
+        self.assertEqual(broker.count("keys read again"), 0)
+
+    def test_a_broken_policy_keeps_the_old_one_and_says_so(self):
+        broker = self.start()
+        operator = broker.operator().connect()
+        operator.subscribe("alerts/#")
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        broken = (BROKEN, "", "haltere 2\n", harness.POLICY + "expect allow write t/x as sub=d1\n",
+                  "include nowhere.acl\n")
+        alert = None
+        for text in broken:
+            broker.write_policy(text)
+            broker.sighup()
+            self.assertIn("could not be read again: the old policy stays in force",
+                          broker.log().splitlines()[-1] + broker.log_tail())
+            self.assertEqual(wire.publish("devices/d1/telemetry", '{"t":1}'), 0, text)
+            self.assertEqual(wire.publish("devices/d2/telemetry", '{"t":1}'), 135, text)
+            if alert is None:
+                alert = operator.next_json(
+                    "alerts/critical", lambda a: a["alertname"] == "policy_reload_failed")
+        self.assertEqual(alert["status"], "firing")
+        self.assertEqual(alert["deviceId"], "$broker")
+        self.assertIn("policy.acl:3", json.dumps(alert))
+        self.assertIn("policy.acl:3", broker.log())
+        broker.write_policy(harness.POLICY)
+        broker.sighup()
+        resolved = operator.next_json(
+            "alerts/critical",
+            lambda a: a["alertname"] == "policy_reload_failed" and a["status"] == "resolved")
+        self.assertEqual(resolved["id"], alert["id"])
+
+    def test_a_missing_policy_keeps_the_old_one(self):
+        broker = self.start()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        broker.policy.unlink()
+        broker.sighup()
+        self.assertEqual(wire.publish("devices/d1/telemetry", '{"t":1}'), 0)
+        self.assertEqual(wire.publish("devices/d2/telemetry", '{"t":1}'), 135)
+
+    def test_the_log_says_that_options_need_a_restart(self):
+        broker = self.start()
+        broker.sighup()
+        self.assertRegex(broker.log(), "plugin_opt .*restart")
+
+    def test_an_admin_may_ask_for_it(self):
+        broker = self.start()
+        admin = broker.operator().connect()
+        broker.write_policy(harness.POLICY + "anyone\n  allow write t/new\n")
+        self.assertEqual(harness.control(admin, {"command": "reload"}), [{"command": "reload"}])
+        broker.wait_log("policy read again")
+        broker.wait_log("keys read again")
+
+
+class Keys(harness.BrokerTest):
+    def test_a_rotated_secret_lets_in_the_new_and_not_the_old(self):
+        broker = self.start()
+        old = broker.token("d2")
+        device = broker.client("d1").connect()
+        broker.keys[0] = harness.Key(broker.dir, "HS256")  # the same file, another secret
+        broker.wait_log("keys read again: in force")
+        broker.client("d2").connect()
+        self.assertEqual(broker.client("d3", token=broker.token("d3")).attempt(), 0)
+        self.assertEqual(broker.wire(4).connect("d2", "", old), 5)
+        device.publish("devices/d1/telemetry", '{"t":1}')
+        self.assertTrue(device.online)
+
+    def test_a_broken_keys_file_keeps_the_old_keys(self):
+        broker = self.start()
+        operator = broker.operator().connect()
+        operator.subscribe("alerts/#")
+        good = broker.key.public.read_bytes()
+        for bad in (b"short", b"", b'{"keys":[]}'):
+            broker.key.public.write_bytes(bad)
+            broker.sighup()
+            broker.client("d1").connect().disconnect()
+        broker.wait_log("keys could not be read again")
+        alert = operator.next_json("alerts/+", lambda a: a["alertname"] == "keys_reload_failed")
+        self.assertEqual(alert["status"], "firing")
+        broker.key.public.write_bytes(good)
+        broker.sighup()
+        operator.next_json("alerts/+", lambda a: a["alertname"] == "keys_reload_failed" and
+                           a["status"] == "resolved")
+        self.assertNotIn(broker.key.secret.hex(), broker.log())
+
+    def test_a_secret_others_may_read_is_not_taken(self):
+        broker = self.start()
+        broker.key.public.chmod(0o644)
+        broker.sighup()
+        broker.wait_log("keys could not be read again")
+        broker.client("d1").connect()
+
+
+class Rules(harness.BrokerTest):
+    def test_changed_rules_take_effect_and_broken_ones_do_not(self):
+        broker = self.start(rules={"version": 1, "rules": []})
+        operator = broker.operator().connect()
+        operator.subscribe("alerts/#")
+        broker.rules.write_text("{")
+        broker.wait_log("rules could not be read again")
+        alert = operator.next_json("alerts/+", lambda a: a["alertname"] == "rules_reload_failed")
+        self.assertEqual(alert["status"], "firing")
+        broker.rules.write_text('{"version": 1, "rules": []}')
+        broker.wait_log("rules read again: in force")
+        operator.next_json("alerts/+", lambda a: a["alertname"] == "rules_reload_failed" and
+                           a["status"] == "resolved")
+
+
+if __name__ == "__main__":
+    unittest.main()
