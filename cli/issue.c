@@ -29,11 +29,10 @@ static enum hlt_rc pick(const struct hlt_keyfile *file, const struct hlt_issuer_
             return HLT_OK;
         }
     }
-    return choice->kid != NULL
-               ? hlt_fail(err, HLT_ENOTFOUND, "%s holds no key with the kid \"%s\"", choice->path,
-                          choice->kid)
-               : hlt_fail(err, HLT_EPARSE, "%s holds %zu keys: name one by its kid", choice->path,
-                          file->count);
+    return choice->kid != NULL ? hlt_fail(err, HLT_ENOTFOUND, "%s holds no key with the kid \"%s\"",
+                                          choice->path, choice->kid)
+                               : hlt_fail(err, HLT_EPARSE, "%s holds %zu keys: name one by its kid",
+                                          choice->path, file->count);
 }
 
 static enum hlt_rc bind_alg(struct hlt_issuer *issuer, const struct hlt_jwk *jwk,
@@ -45,18 +44,19 @@ static enum hlt_rc bind_alg(struct hlt_issuer *issuer, const struct hlt_jwk *jwk
 
     issuer->alg = hlt_alg_find(name);
     if (issuer->alg == NULL) {
-        return hlt_fail(err, HLT_EINVAL,
-                        "unknown alg \"%s\"; known are HS256, RS256, PS256, ES256 (each also 384 and "
-                        "512), ES256K and EdDSA",
-                        name);
+        return hlt_fail(
+            err, HLT_EINVAL,
+            "unknown alg \"%s\"; known are HS256, RS256, PS256, ES256 (each also 384 and "
+            "512), ES256K and EdDSA",
+            name);
     }
     if (jwk->has_alg && strcmp(jwk->alg, issuer->alg->name) != 0) {
         return hlt_fail(err, HLT_EINVAL, "the key is bound to %s, not %s", jwk->alg, name);
     }
     return hlt_jwk_fits(jwk, issuer->alg)
                ? HLT_OK
-               : hlt_fail(err, HLT_EINVAL, "%s does not fit a key of this kind; its own is %s", name,
-                          hlt_jwk_default_alg(jwk));
+               : hlt_fail(err, HLT_EINVAL, "%s does not fit a key of this kind; its own is %s",
+                          name, hlt_jwk_default_alg(jwk));
 }
 
 static enum hlt_rc use_key(struct hlt_issuer *issuer, const struct hlt_jwk *jwk,
@@ -170,8 +170,7 @@ enum hlt_rc hlt_issuer_sign_with(struct hlt_issuer *issuer, const char *header_j
                                  const char *claims_json, char **token, struct hlt_err *err)
 {
     jwt_builder_t *builder = jwt_builder_new();
-    jwt_value_t kid = {
-        .type = JWT_VALUE_STR, .name = "kid", .str_val = issuer->kid, .replace = 1};
+    jwt_value_t kid = {.type = JWT_VALUE_STR, .name = "kid", .str_val = issuer->kid, .replace = 1};
     enum hlt_rc rc = HLT_OK;
 
     *token = NULL;
