@@ -9,7 +9,7 @@ struct fleet {
     uint64_t devices, online, messages, metrics, damaged;
     uint64_t by_band[HLT_BAND_CRITICAL + 1];
     uint64_t open, by_severity[HLT_SEV_CRITICAL + 1];
-    struct hlt_store_stats store;
+    struct hlt_store_info store;
     cJSON *engine; /* the plugin's own numbers as last written (its heartbeat); NULL: none */
 };
 
@@ -55,10 +55,10 @@ static int survey(const struct hlt_reader *reader, struct fleet *fleet)
     struct hlt_err err = {""};
 
     if (hlt_store_each(reader->store, HLT_DB_DEVICES, count_device, fleet, &err) != HLT_OK ||
-        hlt_store_each(reader->store, HLT_DB_ALERTS, count_alert, fleet, &err) != HLT_OK) {
+        hlt_store_each(reader->store, HLT_DB_ALERTS, count_alert, fleet, &err) != HLT_OK ||
+        hlt_store_info(reader->store, &fleet->store, &err) != HLT_OK) {
         return hlt_cli_fail(HLT_EXIT_IO, "cannot read the store: %s", err.msg);
     }
-    hlt_store_stats(reader->store, &fleet->store);
     char *text = hlt_reader_blob(reader, HLT_DB_COUNTERS, "engine");
     if (text != NULL) {
         fleet->engine = cJSON_Parse(text);
@@ -89,6 +89,7 @@ static int print_json(const struct hlt_reader *reader, struct fleet *fleet)
     cJSON_AddStringToObject(part, "path", reader->path);
     cJSON_AddNumberToObject(part, "usedBytes", (double)fleet->store.used_bytes);
     cJSON_AddNumberToObject(part, "mapBytes", (double)fleet->store.map_bytes);
+    hlt_reader_add_date(part, "flushed", fleet->store.flushed_ms);
     part = cJSON_AddObjectToObject(object, "broker");
     cJSON_AddBoolToObject(part, "running", reader->live);
     if (reader->live) {
@@ -161,8 +162,10 @@ static void print_engine(const cJSON *engine, bool live)
     }
 }
 
-static int print_text(const struct hlt_reader *reader, struct fleet *fleet)
+static int print_text(const struct hlt_reader *reader, const struct fleet *fleet)
 {
+    char age[24];
+
     printf("Devices   %llu, %llu online", (unsigned long long)fleet->devices,
            (unsigned long long)fleet->online);
     for (unsigned i = HLT_BAND_HEALTHY; i <= HLT_BAND_CRITICAL; i++) {
@@ -177,7 +180,12 @@ static int print_text(const struct hlt_reader *reader, struct fleet *fleet)
            (unsigned long long)fleet->metrics);
     (void)fputs("Store     ", stdout);
     hlt_cli_print_text(stdout, reader->path);
-    printf(", %.1f MiB used\n", (double)fleet->store.used_bytes / (1024.0 * 1024.0));
+    printf(", %.1f MiB used", (double)fleet->store.used_bytes / (1024.0 * 1024.0));
+    if (fleet->store.flushed_ms > 0) {
+        hlt_cli_age(hlt_cli_now_ms() - fleet->store.flushed_ms, age);
+        printf(", written %s ago", age);
+    }
+    putchar('\n');
     if (reader->live) {
         printf("Broker    running, pid %ld\n", reader->pid);
     } else {
