@@ -349,7 +349,7 @@ static int replay_file(struct replay *r, const char *path, const char *rules_fil
         advance(r, r->now_ms + until_ms);
     }
     if (in != NULL && in != stdin) {
-        fclose(in);
+        (void)fclose(in);
     }
     hlt_engine_free(r->engine);
     hlt_rules_free(rules);

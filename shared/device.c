@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "text.h"
+
 #define CHUNK 1024u /* devices in one slab */
 
 struct hlt_device_slot {
@@ -45,7 +47,9 @@ enum hlt_rc hlt_device_table_init(struct hlt_device_table *table, uint32_t max,
 
 static void release(struct hlt_device *device)
 {
-    free(device->id);
+    if (device->id != device->short_id) {
+        free(device->id);
+    }
     free(device->vitals);
     free(device->device_class);
     free(device->address);
@@ -55,9 +59,9 @@ static void release(struct hlt_device *device)
 
 struct hlt_device *hlt_device_at(const struct hlt_device_table *table, uint32_t index)
 {
-    struct hlt_device *device = &table->chunk[index / CHUNK][index % CHUNK];
+    struct hlt_device *chunk = table->chunk != NULL ? table->chunk[index / CHUNK] : NULL;
 
-    return device->id != NULL ? device : NULL;
+    return chunk != NULL && chunk[index % CHUNK].id != NULL ? &chunk[index % CHUNK] : NULL;
 }
 
 void hlt_device_table_free(struct hlt_device_table *table)
@@ -135,8 +139,9 @@ struct hlt_device *hlt_device_add(struct hlt_device_table *table, const char *id
     if (slot->index != 0) {
         return hlt_device_at(table, slot->index - 1);
     }
-    char *copy = table->count < table->max && len > 0 && len <= 255 ? strndup(id, len) : NULL;
-    uint32_t index = copy != NULL ? take_entry(table) : table->max;
+    char *copy = len >= HLT_DEVICE_SHORT_ID ? strndup(id, len) : NULL;
+    bool fits = len > 0 && len <= HLT_ID_MAX && (copy != NULL || len < HLT_DEVICE_SHORT_ID);
+    uint32_t index = fits ? take_entry(table) : table->max;
     if (index == table->max) {
         free(copy);
         return NULL;
@@ -144,6 +149,10 @@ struct hlt_device *hlt_device_add(struct hlt_device_table *table, const char *id
     struct hlt_device *device = &table->chunk[index / CHUNK][index % CHUNK];
     *device =
         (struct hlt_device){.id = copy, .id_len = (uint8_t)len, .index = index, .health = 1.0F};
+    if (copy == NULL) {
+        memcpy(device->short_id, id, len);
+        device->id = device->short_id;
+    }
     device->timer.kind = HLT_TIMER_DEVICE;
     slot->tag = (uint32_t)(hash >> 32);
     slot->index = index + 1;

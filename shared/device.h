@@ -13,6 +13,7 @@
 #include "timer.h"
 
 #define HLT_DEVICE_METRICS_MAX HLT_RECORD_METRICS_MAX
+#define HLT_DEVICE_SHORT_ID 32 /* ids below this length cost no cache line of their own */
 
 struct hlt_alert;
 
@@ -34,34 +35,42 @@ struct hlt_vitals {
     char firmware[64];
 };
 
+/* What every message touches stands first, in the order it is touched: with a million devices a
+ * message costs the cache lines it reads, not the instructions. */
 struct hlt_device {
-    char *id; /* NUL-terminated, valid by hlt_id_valid */
-    uint32_t index;
+    char *id;               /* NUL-terminated, valid by hlt_id_valid; short ones are in short_id */
+    unsigned char *metrics; /* metric_room blocks of metric_stride bytes */
+    struct hlt_alert *alerts;
+    char short_id[HLT_DEVICE_SHORT_ID];
     uint8_t id_len;
     uint8_t metric_count, metric_room;
     uint8_t status;               /* enum hlt_device_status */
     uint8_t band, published_band; /* enum hlt_band */
-    uint8_t disconnect_reason;
-    bool dirty, has_token, said_online, said_availability, silent;
-    uint16_t sessions; /* online now */
-    float health, cadence_s;
-    uint32_t cadence_count, version, episode; /* episode: floor, of evicted alerts (DESIGN 11.13) */
-    int64_t first_seen_ms, last_seen_ms, last_connect_ms, last_disconnect_ms,
-        since_ms;           /* unix ms */
-    int64_t seen_mono_ms;   /* of last_seen, or of the start of this process */
-    int64_t health_mono_ms; /* last evaluation */
-    int64_t said_mono_ms;   /* last health document */
-    int64_t token_exp_s;
-    uint64_t messages, bytes, malformed, denied, anomalies, connects, auth_failures;
-    uint64_t messages_then, malformed_then, connects_then,
-        anomalies_then;   /* at the last evaluation */
-    uint64_t health_hash; /* of the last health document, to know it again (11.10) */
+    bool dirty, silent;
+    int64_t seen_mono_ms; /* of last_seen, or of the start of this process */
+    int64_t last_seen_ms; /* unix ms, as all *_ms that are not mono */
+    uint64_t messages, bytes;
     struct hlt_device *next_dirty;
-    struct hlt_alert *alerts;
+    int64_t health_mono_ms; /* last evaluation */
+    float cadence_s;
+    uint32_t cadence_count;
+    struct hlt_timer timer; /* silence */
+    /* seldom touched */
+    uint32_t index;
+    uint8_t disconnect_reason;
+    bool has_token, said_online, said_availability;
+    uint16_t sessions; /* online now */
+    float health;
+    uint32_t version, episode; /* episode: floor, of evicted alerts (DESIGN 11.13) */
+    int64_t first_seen_ms, last_connect_ms, last_disconnect_ms, since_ms;
+    int64_t said_mono_ms; /* last health document */
+    int64_t token_exp_s;
+    uint64_t malformed, denied, anomalies, connects, auth_failures;
+    /* at the last evaluation */
+    uint64_t messages_then, malformed_then, connects_then, anomalies_then;
+    uint64_t health_hash; /* of the last health document, to know it again (11.10) */
     struct hlt_vitals *vitals;
     char *device_class, *address; /* NULL: none */
-    unsigned char *metrics;       /* metric_room blocks of metric_stride bytes */
-    struct hlt_timer timer;       /* silence */
 };
 
 struct hlt_device_table {
@@ -81,6 +90,16 @@ void hlt_device_table_free(struct hlt_device_table *table);
 
 struct hlt_device *hlt_device_find(const struct hlt_device_table *table, const char *id,
                                    size_t len);
+/* Ask for the memory that reading a message of this device will touch, while it is being parsed. */
+static inline void hlt_device_prefetch(const struct hlt_device_table *table,
+                                       const struct hlt_device *device)
+{
+    size_t bytes = device->metric_count * table->metric_stride;
+
+    for (size_t i = 0; i < bytes; i += 64) {
+        __builtin_prefetch(device->metrics + i, 1);
+    }
+}
 /* Find or add. NULL: the table is full or no memory. The id must be valid. */
 struct hlt_device *hlt_device_add(struct hlt_device_table *table, const char *id, size_t len);
 /* Takes it out and frees it; it must have no timer, alerts or sessions left. */

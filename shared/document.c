@@ -254,7 +254,7 @@ char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now
     cJSON_AddNumberToObject(root, "ts", (double)now.wall_ms);
     add_date(root, "started", engine->started.wall_ms);
     cJSON_AddNumberToObject(root, "uptime",
-                            (double)((now.mono_ms - engine->started.mono_ms) / 1000));
+                            floor((double)(now.mono_ms - engine->started.mono_ms) / 1000.0));
     cJSON_AddNumberToObject(root, "devices", engine->devices.count);
     cJSON_AddNumberToObject(root, "online", engine->online);
     cJSON_AddNumberToObject(root, "sessions", engine->sessions.count);

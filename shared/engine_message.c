@@ -126,7 +126,8 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     }
     if (strcmp(leaf + 1, "availability") == 0) {
         const char *said = device->said_online ? "online" : "offline";
-        return device->said_availability && len == strlen(said) && memcmp(payload, said, len) == 0;
+        return device->said_availability && payload != NULL && len == strlen(said) &&
+               memcmp(payload, said, len) == 0;
     }
     return strcmp(leaf + 1, "health") == 0 && device->health_hash != 0 &&
            device->health_hash == hash;
@@ -402,6 +403,8 @@ static enum hlt_answer on_telemetry(struct hlt_engine *engine, const struct hlt_
                                     struct hlt_device *device, struct hlt_now now)
 {
     struct hlt_telemetry *scan = &engine->scan;
+
+    hlt_device_prefetch(&engine->devices, device);
     enum hlt_telemetry_rc rc = hlt_telemetry_scan(scan, message->payload, message->payload_len);
     int64_t time_ms = now.wall_ms;
 

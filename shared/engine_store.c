@@ -167,13 +167,22 @@ static bool restore_device(void *context, const void *key, size_t key_len, const
     return true;
 }
 
+/* Alerts that only their own timer ends: how long they must stay quiet. 0 for all others. */
+static int64_t quiet_ms(const struct hlt_rule *rule)
+{
+    switch (rule->kind) {
+    case HLT_RULE_SPOOF:
+    case HLT_RULE_MALFORMED:
+    case HLT_RULE_AUTH_FAILURE:
+    case HLT_RULE_ACL_DENIED: return rule->clear_ms;
+    default: return 0;
+    }
+}
+
 static void restore_alert_state(struct hlt_engine *engine, struct hlt_alert *alert,
                                 const struct hlt_alert_record *record, struct hlt_now now)
 {
     const struct hlt_rule *rule = hlt_rules_find(engine->rules, record->name);
-    bool counted = rule != NULL && rule->kind != HLT_RULE_THRESHOLD &&
-                   rule->kind != HLT_RULE_ANOMALY && rule->kind != HLT_RULE_SILENCE &&
-                   rule->kind != HLT_RULE_SYSTEM;
 
     alert->severity = record->severity <= HLT_SEV_CRITICAL ? record->severity : HLT_SEV_WARNING;
     if (record->status == HLT_ALERT_RESOLVED) {
@@ -182,7 +191,9 @@ static void restore_alert_state(struct hlt_engine *engine, struct hlt_alert *ale
     hlt_alert_place(engine, alert, HLT_ALERT_ACTIVE);
     alert->acknowledged = record->status == HLT_ALERT_ACKNOWLEDGED;
     alert->said_mono_ms = now.mono_ms;
-    alert->clear_mono_ms = counted ? now.mono_ms + rule->clear_ms : 0;
+    if (rule != NULL && quiet_ms(rule) > 0) {
+        alert->clear_mono_ms = now.mono_ms + quiet_ms(rule);
+    }
     if (rule != NULL && rule->kind == HLT_RULE_SILENCE) {
         alert->device->silent = true; /* until it is heard again */
     }
@@ -598,7 +609,7 @@ bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigne
 
 void hlt_engine_flush(struct hlt_engine *engine, struct hlt_now now)
 {
-    const struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
+    const struct timespec pause = {.tv_nsec = 10000000L};
 
     engine->flush_mono_ms = now.mono_ms;
     engine->alerts.seq_dirty = true;

@@ -27,7 +27,7 @@ static void weigh(struct judgement *j, const char *name, float weight, const cha
     factor->name = name;
     factor->weight = weight;
     va_start(args, fmt);
-    vsnprintf(factor->detail, sizeof(factor->detail), fmt, args);
+    (void)vsnprintf(factor->detail, sizeof(factor->detail), fmt, args);
     va_end(args);
     j->health *= weight;
 }

@@ -91,7 +91,7 @@ void hlt_outbox_log(struct hlt_outbox *box, enum hlt_log_level level, const char
     va_list args;
 
     va_start(args, fmt);
-    vsnprintf(line, sizeof(line), fmt, args);
+    (void)vsnprintf(line, sizeof(line), fmt, args);
     va_end(args);
     action.payload = strdup(line);
     if (action.payload == NULL) {
