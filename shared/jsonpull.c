@@ -3,6 +3,7 @@
  * The state says what may come next; the bits of is_object remember what each open container is. */
 #include "jsonpull.h"
 
+#include <endian.h>
 #include <locale.h>
 #include <math.h>
 #include <stdlib.h>
@@ -17,7 +18,8 @@ enum state {
     FAILED,
 };
 
-static enum hlt_json_event fail(struct hlt_json *reader, size_t at, const char *error)
+__attribute__((cold)) static enum hlt_json_event fail(struct hlt_json *reader, size_t at,
+                                                      const char *error)
 {
     reader->state = FAILED;
     reader->at = at;
@@ -30,20 +32,29 @@ void hlt_json_begin(struct hlt_json *reader, const char *input, size_t len)
     *reader = (struct hlt_json){.text = input, .input = input, .len = len, .state = VALUE};
 }
 
-static void skip_blanks(struct hlt_json *reader)
+static bool blank(char c)
 {
-    while (reader->pos < reader->len) {
-        char c = reader->input[reader->pos];
-        if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
-            return;
-        }
-        reader->pos++;
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* Payloads are written without blanks, mostly: one comparison settles it then. */
+static inline void skip_blanks(struct hlt_json *reader)
+{
+    const char *input = reader->input;
+    size_t pos = reader->pos;
+
+    if (pos < reader->len && (unsigned char)input[pos] > ' ') {
+        return;
     }
+    while (pos < reader->len && blank(input[pos])) {
+        pos++;
+    }
+    reader->pos = pos;
 }
 
 static bool digit(char c)
 {
-    return c >= '0' && c <= '9';
+    return (unsigned char)(c - '0') <= 9;
 }
 
 /* ---- numbers ---- */
@@ -104,20 +115,22 @@ static bool convert_slow(double *out, const char *text, size_t len)
 }
 
 struct decimal {
-    uint64_t mantissa; /* the first 19 significant digits */
-    int digits;        /* significant digits seen; over 19 the mantissa is not all of them */
+    uint64_t mantissa; /* of all digits; has wrapped if they are over MANTISSA_DIGITS_MAX */
+    size_t digits;     /* seen, leading zeros too */
     int exponent;      /* of ten, capped well beyond what a double reaches */
 };
+#define MANTISSA_DIGITS_MAX 19
 
 static const char *read_digits(const char *p, const char *end, struct decimal *decimal)
 {
-    while (p < end && digit(*p)) {
-        if (decimal->digits < 19) {
-            decimal->mantissa = decimal->mantissa * 10 + (uint64_t)(*p - '0');
-        }
-        decimal->digits += decimal->mantissa != 0 && decimal->digits < 20;
-        p++;
+    const char *begin = p;
+    uint64_t mantissa = decimal->mantissa;
+
+    for (; p < end && digit(*p); p++) {
+        mantissa = mantissa * 10 + (uint64_t)(*p - '0');
     }
+    decimal->mantissa = mantissa;
+    decimal->digits += (size_t)(p - begin);
     return p;
 }
 
@@ -147,14 +160,17 @@ static bool convert(double *out, const struct decimal *decimal, const char *text
     uint64_t mantissa = decimal->mantissa;
     double value;
 
+    if (decimal->digits > MANTISSA_DIGITS_MAX) {
+        return convert_slow(out, text, len);
+    }
     if (mantissa == 0) {
         value = 0;
-    } else if (mantissa <= EXACT_MANTISSA_MAX && decimal->digits <= 19 &&
-               exponent >= -EXACT_POWER_MAX && exponent <= EXACT_POWER_MAX) {
+    } else if (mantissa <= EXACT_MANTISSA_MAX && exponent >= -EXACT_POWER_MAX &&
+               exponent <= EXACT_POWER_MAX) {
         /* both operands are exact, so the one rounding is the right one (Clinger, 1990) */
         value = exponent < 0 ? (double)mantissa / exact_power[-exponent]
                              : (double)mantissa * exact_power[exponent];
-    } else if (decimal->digits <= 19 && exponent < 0 && exponent >= -INTEGER_POWER_MAX) {
+    } else if (exponent < 0 && exponent >= -INTEGER_POWER_MAX) {
         value = divide_by_power(mantissa, (unsigned)-exponent);
     } else {
         return convert_slow(out, text, len);
@@ -307,20 +323,27 @@ static size_t utf8_sequence(const char *text, const char *end)
 #define EVERY_BYTE UINT64_C(0x0101010101010101)
 #define EVERY_TOP (EVERY_BYTE * 0x80)
 
-/* Skip eight bytes at a time while none of them is a quote, a backslash, a control byte or
- * non-ASCII. A false alarm (a borrow crossing bytes) only hands over to the byte loop. */
+/* The first byte that is a quote, a backslash, a control byte or not ASCII, else `end`. Eight bytes
+ * at a time: a subtraction sets the top bit of each such byte. A borrow may flag bytes after a
+ * flagged one, so only the first flag counts. */
 static const char *skip_plain(const char *p, const char *end)
 {
     while (end - p >= 8) {
-        uint64_t word, quote, slash;
+        uint64_t word, quote, slash, found;
         memcpy(&word, p, sizeof(word));
+        word = le64toh(word);
         quote = word ^ EVERY_BYTE * '"';
         slash = word ^ EVERY_BYTE * '\\';
-        if (((word | (word - EVERY_BYTE * 0x20) | (quote - EVERY_BYTE) | (slash - EVERY_BYTE)) &
-             EVERY_TOP) != 0) {
-            break;
+        found = (word | (word - EVERY_BYTE * 0x20) | (quote - EVERY_BYTE) | (slash - EVERY_BYTE)) &
+                EVERY_TOP;
+        if (found != 0) {
+            return p + (__builtin_ctzll(found) >> 3);
         }
         p += 8;
+    }
+    while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
+           *p != '\\') {
+        p++;
     }
     return p;
 }
@@ -338,10 +361,6 @@ static bool read_string(struct hlt_json *reader)
     reader->escaped = false;
     for (;;) {
         p = skip_plain(p, end);
-        while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
-               *p != '\\') {
-            p++;
-        }
         if (p == end) {
             fail(reader, reader->at, "string without an end");
             return false;
@@ -568,9 +587,22 @@ size_t hlt_json_unescape(char *out, size_t out_bytes, const char *text, size_t l
     size_t used = 0;
 
     while (text < end) {
+        const char *slash = memchr(text, '\\', (size_t)(end - text));
+        size_t plain = (size_t)((slash != NULL ? slash : end) - text);
         char piece[4];
-        size_t piece_len = next_decoded(piece, &text, end);
-        if (piece_len == 0 || piece[0] == '\0' || piece_len >= out_bytes - used) {
+        size_t piece_len;
+
+        if (plain >= out_bytes - used || memchr(text, '\0', plain) != NULL) {
+            return SIZE_MAX;
+        }
+        memcpy(out + used, text, plain);
+        used += plain;
+        text += plain;
+        if (slash == NULL) {
+            break;
+        }
+        piece_len = next_decoded(piece, &text, end);
+        if (piece_len == 0 || piece_len >= out_bytes - used) {
             return SIZE_MAX;
         }
         memcpy(out + used, piece, piece_len);

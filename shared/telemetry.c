@@ -147,26 +147,31 @@ static void add_reading(struct hlt_telemetry *out, const char *name, size_t len,
     reading->value = value;
 }
 
-static void add_named(struct hlt_telemetry *out, const struct hlt_json *name, double value)
+/* A member name, kept while the reader goes on to the value. */
+struct name {
+    const char *text;
+    size_t len;
+    bool escaped;
+};
+
+static struct name name_of(const struct hlt_json *reader)
+{
+    return (struct name){.text = reader->text, .len = reader->text_len, .escaped = reader->escaped};
+}
+
+static void add_named(struct hlt_telemetry *out, const struct name *name, double value)
 {
     char decoded[HLT_METRIC_NAME_MAX + 1];
-    size_t len = name->text_len;
+    size_t len = name->len;
 
     if (name->escaped) {
-        len = hlt_json_unescape(decoded, sizeof(decoded), name->text, name->text_len);
+        len = hlt_json_unescape(decoded, sizeof(decoded), name->text, name->len);
     }
     if (len > HLT_METRIC_NAME_MAX) {
         out->readings_dropped++;
         return;
     }
     add_reading(out, name->escaped ? decoded : name->text, len, value);
-}
-
-/* What read_number needs of a name after the reader has gone on to its value. */
-static struct hlt_json name_of(const struct hlt_json *reader)
-{
-    return (struct hlt_json){
-        .text = reader->text, .text_len = reader->text_len, .escaped = reader->escaped};
 }
 
 static enum hlt_telemetry_rc read_sensors(struct scan *scan)
@@ -183,7 +188,7 @@ static enum hlt_telemetry_rc read_sensors(struct scan *scan)
         scan->out->readings_dropped = 0;
     }
     while (hlt_json_next(reader) == HLT_JSON_NAME) {
-        struct hlt_json name = name_of(reader);
+        struct name name = name_of(reader);
         event = hlt_json_next(reader);
         if (event == HLT_JSON_NUMBER) {
             add_named(scan->out, &name, reader->number);
@@ -249,7 +254,7 @@ static void read_location(struct scan *scan)
 
 static void read_flat(struct scan *scan)
 {
-    struct hlt_json name = name_of(&scan->reader);
+    struct name name = name_of(&scan->reader);
     enum hlt_json_event event = hlt_json_next(&scan->reader);
 
     if (event == HLT_JSON_NUMBER && !scan->sensors_seen) {
