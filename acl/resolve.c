@@ -37,7 +37,9 @@ static void suggest(const struct hlt_policy *policy, const struct acl_use *use, 
     if (names != NULL && word != NULL) {
         near = hlt_suggest(word, names);
     }
-    if (near != NULL) {
+    if (near != NULL && strcmp(near, word) == 0) {
+        (void)snprintf(out, bytes, " from that claim");
+    } else if (near != NULL) {
         char shown[72];
 
         (void)hlt_printable(shown, sizeof(shown), near, strlen(near));

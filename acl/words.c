@@ -371,6 +371,17 @@ static bool filter_allowed(struct acl_parser *parser, const struct acl_word *wor
     return false;
 }
 
+/* The end of "%{claim}" if one begins at `at`, else `at`. */
+static uint32_t behind_variable(const struct acl_word *word, uint32_t at)
+{
+    const char *end = NULL;
+
+    if (at + 2 < word->len && word->text[at] == '%' && word->text[at + 1] == '{') {
+        end = memchr(word->text + at, '}', word->len - at);
+    }
+    return end != NULL ? (uint32_t)(end - word->text) + 1 : at;
+}
+
 bool hlt_policy_filter(struct acl_parser *parser, const struct acl_word *word, uint8_t access,
                        struct acl_filter *out, uint64_t *slots)
 {
@@ -385,6 +396,7 @@ bool hlt_policy_filter(struct acl_parser *parser, const struct acl_word *word, u
         struct acl_word level = {
             .text = word->text + from, .len = at - from, .column = word->column + offset + from};
 
+        at = at == from ? behind_variable(word, at) : at; /* a claim's name may hold / */
         if (at < word->len && word->text[at] != '/') {
             continue;
         }
