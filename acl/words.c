@@ -393,13 +393,13 @@ bool hlt_policy_filter(struct acl_parser *parser, const struct acl_word *word, u
         return false;
     }
     for (uint32_t at = 0; at <= word->len; at++) {
-        struct acl_word level = {
-            .text = word->text + from, .len = at - from, .column = word->column + offset + from};
+        struct acl_word level = {.text = word->text + from, .column = word->column + offset + from};
 
         at = at == from ? behind_variable(word, at) : at; /* a claim's name may hold / */
         if (at < word->len && word->text[at] != '/') {
             continue;
         }
+        level.len = at - from;
         if (!add_level(parser, &level, at == word->len, &filter, slots)) {
             return false;
         }
