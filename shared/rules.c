@@ -1015,7 +1015,7 @@ enum hlt_rc hlt_rules_load(struct hlt_rules **out, const char *path, struct hlt_
     *out = NULL;
     enum hlt_rc rc = hlt_file_read(path, HLT_FILE_PUBLIC, RULES_FILE_BYTES_MAX, &text, &len, &err);
     if (rc != HLT_OK) {
-        hlt_problems_add(problems, HLT_PROBLEM_ERROR, NULL, 0, 0, "rules_file: %s", err.msg);
+        hlt_problems_add(problems, HLT_PROBLEM_ERROR, path, 0, 0, "%s", err.msg);
         return rc;
     }
     rc = hlt_rules_parse(out, text, len, path, problems);
