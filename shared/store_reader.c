@@ -138,6 +138,10 @@ enum hlt_rc hlt_store_open_reader(struct hlt_store **out, const char *path, stru
         mdb_rc = open_databases(store);
     }
     rc = hlt_store_rc(mdb_rc, "cannot open the store", path, err);
+    if (rc == HLT_OK && !store->has_dbi[HLT_DB_META]) {
+        rc = hlt_fail(err, HLT_ENOTFOUND, "the store at %s is empty: the broker has not begun it",
+                      path);
+    }
     if (rc == HLT_OK) {
         rc = refuse_newer(store, err);
     }
