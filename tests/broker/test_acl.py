@@ -131,7 +131,10 @@ class OwnTopics(harness.BrokerTest):
         command = json.dumps({"commands": [{"command": "reload"}]})
         for i, topic in enumerate(OWN_TOPICS + ("$CONTROL/haltere/v1",)):
             client = broker.client(f"c{i}", will=(topic, "forged " + command, 1),
-                                   claims={"roles": ["haltere-admin"]}).connect()
+                                   claims={"roles": ["haltere-admin"]})
+            if client.attempt() is None and topic.startswith("$CONTROL"):
+                continue  # 2.1 does not take such a will to begin with
+            self.assertEqual(client.rc, 0)
             client.drop()
             broker.wait_log(f"acl-deny client=c{i} access=write ")
         watcher.publish("marker", "")
