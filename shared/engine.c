@@ -306,8 +306,11 @@ int64_t hlt_engine_silence_due(const struct hlt_engine *engine, const struct hlt
     const struct hlt_rule *rule = engine->silence;
     const char *class = device->device_class != NULL ? device->device_class : "";
 
-    if (rule == NULL || device->first_seen_ms == 0 || !hlt_rule_covers(rule, class)) {
-        return INT64_MAX;
+    bool reports = device->metric_count > 0 || device->vitals != NULL;
+
+    if (rule == NULL || !reports || !hlt_rule_covers(rule, class)) {
+        return INT64_MAX; /* operators and subscribers log in by token, too: nobody waits for them
+                           */
     }
     int64_t after = rule->after_ms;
     if (rule->cadence_factor > 0.0 && device->cadence_count >= SILENCE_CADENCE_MIN) {

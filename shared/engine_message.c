@@ -111,8 +111,11 @@ static bool is_active_alert(const struct hlt_engine *engine, const char *rest, u
 bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *topic,
                                  const void *payload, size_t len)
 {
+    if (len == 0) {
+        return true; /* it only clears, and is never kept */
+    }
     const char *rest = behind(&engine->alerts_prefix, topic);
-    uint64_t hash = hlt_document_hash(engine, payload != NULL ? payload : "", len);
+    uint64_t hash = hlt_document_hash(engine, payload, len);
 
     if (rest != NULL) {
         return strncmp(rest, "active/", 7) == 0 && is_active_alert(engine, rest + 7, hash);
@@ -126,8 +129,7 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     }
     if (strcmp(leaf + 1, "availability") == 0) {
         const char *said = device->said_online ? "online" : "offline";
-        return device->said_availability && payload != NULL && len == strlen(said) &&
-               memcmp(payload, said, len) == 0;
+        return device->said_availability && len == strlen(said) && memcmp(payload, said, len) == 0;
     }
     return strcmp(leaf + 1, "health") == 0 && device->health_hash != 0 &&
            device->health_hash == hash;
@@ -154,10 +156,9 @@ static void seen(struct hlt_engine *engine, struct hlt_device *device, size_t by
     device->bytes += bytes;
     device->last_seen_ms = now.wall_ms;
     device->seen_mono_ms = now.mono_ms;
-    if (device->timer.link == NULL || device->silent) {
-        bool was_silent = device->silent;
+    if (device->silent) {
         device->silent = false;
-        if (was_silent && engine->silence != NULL) {
+        if (engine->silence != NULL) {
             hlt_alert_good(engine, engine->silence, device, HLT_NAME_NONE, now);
         }
         hlt_engine_watch_silence(engine, device, now);
@@ -519,6 +520,9 @@ enum hlt_answer hlt_engine_message(struct hlt_engine *engine, struct hlt_now now
     seen(engine, device, message->payload_len, now);
     answer = telemetry ? on_telemetry(engine, message, device, now)
                        : on_status(engine, message, device, now);
+    if (device->timer.link == NULL) { /* with its first telemetry a device begins to be expected */
+        hlt_engine_watch_silence(engine, device, now);
+    }
     hlt_health_update(engine, device, now, false);
     return answer;
 }

@@ -236,6 +236,20 @@ Test(alert, silence_waits_for_a_slow_device_as_long_as_its_habit_asks)
     fx_end(&fx);
 }
 
+Test(alert, silence_is_expected_of_those_that_never_report)
+{
+    fx_begin(&fx, "{\"version\":1,\"rules\":[{\"name\":\"silence\",\"after\":\"5s\"}]}", NULL, NULL,
+             true);
+    struct hlt_session *operator_session = fx_login(&fx, "operator", 36000, NULL);
+    fx_message(&fx, operator_session, "devices/d/commands", "{\"command\":\"reboot\"}");
+    fx_advance(&fx, 60000);
+    cr_expect(fx_count(&fx, CRIT, NULL) == 0);
+    fx_reading(&fx, operator_session, "x", 1); /* once is enough to be expected again */
+    fx_advance(&fx, 6000);
+    cr_expect(fx_count(&fx, CRIT, "silence") == 1);
+    fx_end(&fx);
+}
+
 Test(alert, maintenance_suppresses_alerts_and_says_so)
 {
     fx_begin(&fx, NULL, NULL, NULL, true);

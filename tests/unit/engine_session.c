@@ -307,8 +307,10 @@ Test(own_topics, only_what_we_said_last_counts_as_retained)
                                            fx_last(&fx, "alerts/critical"),
                                            strlen(fx_last(&fx, "alerts/critical"))),
               "transitions are never retained");
-    cr_expect(!hlt_engine_retained_is_ours(fx.engine, "alerts/active/x", "", 0));
-    cr_expect(!hlt_engine_retained_is_ours(fx.engine, "devices/%zz/health", "", 0));
+    cr_expect(!hlt_engine_retained_is_ours(fx.engine, "alerts/active/x", "{}", 2));
+    cr_expect(!hlt_engine_retained_is_ours(fx.engine, "devices/%zz/health", "{}", 2));
+    cr_expect(hlt_engine_retained_is_ours(fx.engine, "alerts/active/x/y", "", 0),
+              "an empty one clears: subscribers must hear it");
     fx_end(&fx);
 }
 
