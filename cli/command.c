@@ -174,6 +174,25 @@ void hlt_cli_age(int64_t ms, char out[24])
 
 /* --- options --- */
 
+#define HELP_WIDTH 90
+
+/* Print `text` with a line break where a line would grow too long; breaks of its own stay, and so
+ * does the indentation of a line. */
+static void print_wrapped(const char *text)
+{
+    while (*text != '\0') {
+        size_t line = strcspn(text, "\n"), cut = line;
+        if (line > HELP_WIDTH) {
+            for (cut = HELP_WIDTH; cut > 0 && text[cut] != ' '; cut--) {
+            }
+            cut = cut > 0 ? cut : line; /* one endless word */
+        }
+        printf("%.*s\n", (int)cut, text);
+        text += cut;
+        text += *text != '\0'; /* the blank or the line break */
+    }
+}
+
 static void print_help(const struct hlt_cli_spec *spec)
 {
     int width = (int)strlen("help");
@@ -182,7 +201,9 @@ static void print_help(const struct hlt_cli_spec *spec)
         int len = (int)(strlen(o->name) + (o->argument != NULL ? strlen(o->argument) + 1 : 0));
         width = len > width ? len : width;
     }
-    printf("Usage: %s\n\n%s\n\nOptions:\n", spec->synopsis, spec->summary);
+    printf("Usage: %s\n\n", spec->synopsis);
+    print_wrapped(spec->summary);
+    (void)fputs("\nOptions:\n", stdout);
     for (const struct hlt_cli_option *o = spec->options; o != NULL && o->name != NULL; o++) {
         int used = printf("  --%s%s%s", o->name, o->argument != NULL ? " " : "",
                           o->argument != NULL ? o->argument : "");
@@ -198,7 +219,8 @@ static void print_help(const struct hlt_cli_spec *spec)
     }
     printf("  --help%*sthis text\n", width + 6 - (int)strlen("  --help"), "");
     if (spec->notes != NULL) {
-        printf("\n%s\n", spec->notes);
+        putchar('\n');
+        print_wrapped(spec->notes);
     }
 }
 
