@@ -39,7 +39,8 @@ struct conf {
     const char *file;
     unsigned line;
     bool included;
-    enum owner owner; /* whose plugin_opt_ lines these are */
+    char *include_dir; /* to be read before the next line, NULL: none */
+    enum owner owner;  /* whose plugin_opt_ lines these are */
     size_t files_read;
     /* Haltere's own lines */
     char *plugin_file; /* file of its plugin line, NULL: none found */
@@ -372,7 +373,16 @@ static void on_plugin_option(struct conf *conf, const char *name, const char *va
 
 /* --- one line --- */
 
-static void read_include_dir(struct conf *conf, const char *path);
+/* Read by read_main: only there is it heeded. */
+static void on_include_dir(struct conf *conf, const char *path)
+{
+    if (conf->included) {
+        PROBLEM(conf, HLT_PROBLEM_WARNING,
+                "include_dir is heeded in the main file only: move it there");
+        return;
+    }
+    replace(conf, &conf->include_dir, path);
+}
 
 static void on_bridge(struct conf *conf, const char *name)
 {
@@ -498,7 +508,7 @@ static void on_keyword(struct conf *conf, const char *keyword, const char *value
     } else if (strcmp(keyword, "connection") == 0) {
         on_bridge(conf, value);
     } else if (strcmp(keyword, "include_dir") == 0) {
-        read_include_dir(conf, value);
+        on_include_dir(conf, value);
     } else if (!on_listener_setting(conf, keyword, value) && !is_keyword(keyword)) {
         on_unknown(conf, keyword);
     }
@@ -579,11 +589,10 @@ static void check_writers(struct conf *conf, FILE *stream)
     }
 }
 
-static bool read_conf(struct conf *conf, const char *path)
+/* Open a file and go to its beginning. NULL after a complaint. */
+static FILE *begin_conf(struct conf *conf, const char *path)
 {
     struct hlt_err err = {.msg = ""};
-    char *line = NULL;
-    size_t room = 0;
 
     conf->file = path;
     conf->line = 0;
@@ -591,26 +600,42 @@ static bool read_conf(struct conf *conf, const char *path)
     FILE *stream = open_conf(path, &err);
     if (stream == NULL) {
         PROBLEM(conf, HLT_PROBLEM_ERROR, "%s", err.msg);
-        return false;
+        return NULL;
     }
     check_writers(conf, stream);
-    while (getline(&line, &room, stream) >= 0) {
+    return stream;
+}
+
+/* Read to the end, or to an include_dir: true, and conf->include_dir is set. */
+static bool read_lines(struct conf *conf, FILE *stream)
+{
+    char *line = NULL;
+    size_t room = 0;
+    while (conf->include_dir == NULL && getline(&line, &room, stream) >= 0) {
         conf->line++;
         read_line(conf, line);
     }
+    free(line);
+    return conf->include_dir != NULL;
+}
+
+static bool end_conf(struct conf *conf, FILE *stream)
+{
     bool whole = ferror(stream) == 0;
     conf->line = 0;
     if (!whole) {
         PROBLEM(conf, HLT_PROBLEM_ERROR, "cannot read on: the rest of the file is missing here");
     }
-    free(line);
     (void)fclose(stream);
     return whole;
 }
 
 static char lower(char letter)
 {
-    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+    if (letter >= 'A' && letter <= 'Z') {
+        return (char)(letter - 'A' + 'a');
+    }
+    return letter;
 }
 
 /* Mosquitto's order of included files: letter case counts only between the same letters. */
@@ -648,7 +673,11 @@ static void read_included(struct conf *conf, const char *directory, const char *
         unsigned outer_line = conf->line;
         enum owner outer_owner = conf->owner;
         conf->included = true;
-        (void)read_conf(conf, path);
+        FILE *stream = begin_conf(conf, path);
+        if (stream != NULL) {
+            (void)read_lines(conf, stream);
+            (void)end_conf(conf, stream);
+        }
         conf->included = false;
         conf->file = outer_file;
         conf->line = outer_line;
@@ -660,11 +689,6 @@ static void read_include_dir(struct conf *conf, const char *path)
 {
     struct dirent **entries = NULL;
 
-    if (conf->included) {
-        PROBLEM(conf, HLT_PROBLEM_WARNING,
-                "include_dir is heeded in the main file only: move it there");
-        return;
-    }
     int count = scandir(path, &entries, is_conf_name, compare_names);
     if (count < 0) {
         PROBLEM(conf, HLT_PROBLEM_ERROR,
@@ -677,6 +701,21 @@ static void read_include_dir(struct conf *conf, const char *path)
         free(entries[i]);
     }
     free(entries);
+}
+
+static bool read_main(struct conf *conf, const char *path)
+{
+    FILE *stream = begin_conf(conf, path);
+    if (stream == NULL) {
+        return false;
+    }
+    while (read_lines(conf, stream)) {
+        char *directory = conf->include_dir;
+        conf->include_dir = NULL;
+        read_include_dir(conf, directory);
+        free(directory);
+    }
+    return end_conf(conf, stream);
 }
 
 /* --- the verdict --- */
@@ -809,7 +848,7 @@ enum hlt_rc hlt_broker_config_check(const char *path, struct hlt_options *out,
         return HLT_ENOMEM;
     }
     conf->problems = problems;
-    if (!read_conf(conf, path)) {
+    if (!read_main(conf, path)) {
         conf_free(conf);
         return HLT_EIO;
     }

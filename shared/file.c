@@ -126,7 +126,7 @@ static enum hlt_rc read_all(int fd, const char *path, size_t expected, size_t ma
 enum hlt_rc hlt_file_read(const char *path, enum hlt_file_trust trust, size_t max_bytes, char **out,
                           size_t *len, struct hlt_err *err)
 {
-    struct stat st;
+    struct stat st = {.st_size = 0};
     int fd = -1;
     char *buffer = NULL;
 
@@ -156,7 +156,7 @@ done:
 
 enum hlt_rc hlt_file_check(const char *path, enum hlt_file_trust trust, struct hlt_err *err)
 {
-    struct stat st;
+    struct stat st = {.st_size = 0};
     int fd = -1;
     enum hlt_rc rc = open_judged(path, trust, &fd, &st, err);
     if (rc == HLT_OK) {

@@ -13,17 +13,18 @@ enum hlt_file_trust {
 
 #define HLT_FILE_MAX_BYTES (64u << 20) /* no file an admin edits is larger */
 
-/* Read a whole file. On HLT_OK *out is NUL-terminated (the NUL is not counted in *len) and is freed by
- * the caller with free(). HLT_EIO: unreadable or not trusted, err says which and how to mend it
+/* Read a whole file. On HLT_OK *out is NUL-terminated (the NUL is not counted in *len) and is freed
+ * by the caller with free(). HLT_EIO: unreadable or not trusted, err says which and how to mend it
  * ("chmod o-w FILE"). HLT_EFULL: larger than max_bytes. */
 enum hlt_rc hlt_file_read(const char *path, enum hlt_file_trust trust, size_t max_bytes, char **out,
                           size_t *len, struct hlt_err *err);
 
-/* Check an already read file's descriptor rules without reading: used where the kind of content decides
- * the trust needed (a keys file turns out to hold secrets). Same errors. */
+/* Check an already read file's descriptor rules without reading: used where the kind of content
+ * decides the trust needed (a keys file turns out to hold secrets). Same errors. */
 enum hlt_rc hlt_file_check(const char *path, enum hlt_file_trust trust, struct hlt_err *err);
 
-/* Identity of a file's content as the file system sees it; changes when it is edited or replaced. */
+/* Identity of a file's content as the file system sees it; changes when it is edited or replaced.
+ */
 struct hlt_file_stamp {
     uint64_t device, inode, size;
     int64_t mtime_ns, ctime_ns;

@@ -17,45 +17,58 @@ struct hlt_options {
     struct hlt_key_source keys[HLT_KEY_SOURCES_MAX]; /* keys_file, may be repeated; at least one */
     char *keys_storage[HLT_KEY_SOURCES_MAX];
     size_t key_count;
-    char *issuer[HLT_LIST_MAX];   size_t issuer_count;   /* issuer, may be repeated */
-    char *audience[HLT_LIST_MAX]; size_t audience_count; /* audience, may be repeated */
+    char *issuer[HLT_LIST_MAX];
+    size_t issuer_count; /* issuer, may be repeated */
+    char *audience[HLT_LIST_MAX];
+    size_t audience_count;        /* audience, may be repeated */
     int64_t leeway_s;             /* leeway, 30 s, 0..10 min */
     uint64_t max_token_bytes;     /* max_token_bytes, 8192, 256..65535 */
     int64_t max_token_lifetime_s; /* max_token_lifetime, 30 d; 0 off */
     bool token_in_username;       /* token_source password|username, default password */
     bool client_id_prefix;        /* client_id_match exact|prefix, default exact */
     bool require_exp, require_iss, require_aud; /* true, true, true; require_iss/aud: presence */
-    bool allow_other_auth;        /* false */
-    char *admin_roles[HLT_LIST_MAX]; size_t admin_role_count; /* haltere-admin */
-    bool offline_after_exp_deny;  /* offline_after_exp queue|deny, default queue */
-    int64_t identity_keep_s;      /* identity_keep, 7 d after exp */
-    uint64_t max_sessions;        /* identities kept, online and offline: 100,000 */
+    bool allow_other_auth;                      /* false */
+    char *admin_roles[HLT_LIST_MAX];
+    size_t admin_role_count;     /* haltere-admin */
+    bool offline_after_exp_deny; /* offline_after_exp queue|deny, default queue */
+    int64_t identity_keep_s;     /* identity_keep, 7 d after exp */
+    uint64_t max_sessions;       /* identities kept, online and offline: 100,000 */
     /* policy and rules */
     char *acl_file;   /* required */
     char *rules_file; /* optional: the built-in rules */
     /* store */
-    char *db_path; /* required: a directory */
+    char *db_path;             /* required: a directory */
     uint64_t max_devices;      /* 1,000,000 */
     uint64_t max_alerts;       /* alert records kept, open and resolved: 100,000 */
     int64_t flush_interval_ms; /* 5 s, 100 ms..60 s */
     uint64_t store_max_bytes;  /* store_max_size, LMDB map cap: 64 GiB; starts at 8 GiB */
     /* out */
-    int64_t expiry_notice_s;      /* 60 s, 0 off */
-    int64_t heartbeat_interval_ms; /* 30 s, 1 s..1 h */
-    int64_t health_interval_ms;   /* 60 s, 1 s..1 d */
+    int64_t expiry_notice_s;                /* 60 s, 0 off */
+    int64_t heartbeat_interval_ms;          /* 30 s, 1 s..1 h */
+    int64_t health_interval_ms;             /* 60 s, 1 s..1 d */
     enum hlt_health_publish health_publish; /* on */
-    uint64_t health_publish_devices; /* health_publish_max: retained topics only for fleets up to 20,000 */
-    char *device_prefix;  /* topic_devices, "devices": levels, no wildcard, no leading or trailing / */
-    char *alert_prefix;   /* topic_alerts, "alerts" */
-    char *system_prefix;  /* topic_system, "system" */
-    int log_level;        /* log_level error|warning|notice|info|debug -> 0..4, default info 3 */
+    uint64_t health_publish_devices; /* health_publish_max: retained topics only for fleets up to
+                                        20,000 */
+    char *
+        device_prefix; /* topic_devices, "devices": levels, no wildcard, no leading or trailing / */
+    char *alert_prefix;    /* topic_alerts, "alerts" */
+    char *system_prefix;   /* topic_system, "system" */
+    int log_level;         /* log_level error|warning|notice|info|debug -> 0..4, default info 3 */
     uint64_t max_children; /* new devices one gateway session may create: 1,000 */
-    /* not an option: the broker's `user` (default mosquitto), set by hlt_broker_config_check only */
+    /* not an option: the broker's `user` (default mosquitto), set by hlt_broker_config_check only
+     */
     char *broker_user;
 };
 
-enum hlt_option_type { HLT_OPT_TEXT, HLT_OPT_PATH, HLT_OPT_BOOL, HLT_OPT_COUNT, HLT_OPT_SIZE,
-                       HLT_OPT_DURATION, HLT_OPT_CHOICE };
+enum hlt_option_type {
+    HLT_OPT_TEXT,
+    HLT_OPT_PATH,
+    HLT_OPT_BOOL,
+    HLT_OPT_COUNT,
+    HLT_OPT_SIZE,
+    HLT_OPT_DURATION,
+    HLT_OPT_CHOICE
+};
 
 /* One row of the table (README shows the same; a test compares). */
 struct hlt_option_info {
@@ -65,20 +78,23 @@ struct hlt_option_info {
     const char *fallback; /* default as one would write it; "" none; "required" */
     const char *range;    /* "0s..10min", "exact|prefix", "" */
     bool repeatable;
-    const char *effect;   /* one sentence */
+    const char *effect; /* one sentence */
 };
 const struct hlt_option_info *hlt_option_at(size_t index); /* NULL after the last */
 
-/* Parse name/value pairs (names without "plugin_opt_"); blanks around a value are dropped. Every mistake goes to `problems` with the option's name
- * and a suggestion; `file`/`lines` (may be NULL; lines[i] is the pair's line) place them. HLT_OK without errors. `out` must be freed in any case. */
+/* Parse name/value pairs (names without "plugin_opt_"); blanks around a value are dropped. Every
+ * mistake goes to `problems` with the option's name and a suggestion; `file`/`lines` (may be NULL;
+ * lines[i] is the pair's line) place them. HLT_OK without errors. `out` must be freed in any case.
+ */
 enum hlt_rc hlt_options_parse(struct hlt_options *out, const char *const *names,
                               const char *const *values, size_t count, const char *file,
                               const unsigned *lines, struct hlt_problems *problems);
 void hlt_options_free(struct hlt_options *options);
 
-/* Read a mosquitto.conf (with include_dir) the way Mosquitto 2.0 does, find Haltere's plugin line and its plugin_opt_
- * lines, parse the options, and judge the broker settings around them (DESIGN 11.8: allow_anonymous,
- * per_listener_settings, listeners that never call BASIC_AUTH, check_retain_source, order of plugin lines). Does not load keys, policy, rules. */
+/* Read a mosquitto.conf (with include_dir) the way Mosquitto 2.0 does, find Haltere's plugin line
+ * and its plugin_opt_ lines, parse the options, and judge the broker settings around them
+ * (DESIGN 11.8: allow_anonymous, per_listener_settings, listeners that never call BASIC_AUTH,
+ * check_retain_source, order of plugin lines). Does not load keys, policy, rules. */
 enum hlt_rc hlt_broker_config_check(const char *path, struct hlt_options *out,
                                     struct hlt_problems *problems);
 

@@ -1,7 +1,9 @@
-/* rules.h - when is something wrong? The alert rules: built-in ones, and those of `rules_file` (strict JSON).
+/* rules.h - when is something wrong? The alert rules: built-in ones, and those of `rules_file`
+ * (strict JSON).
  *
- * A rule's name is the alertname. An entry of the file with a built-in's name changes that rule's fields; other names
- * add rules of kind "threshold". `"enabled": false` switches one off. Loaded once, then only read. */
+ * A rule's name is the alertname. An entry of the file with a built-in's name changes that rule's
+ * fields; other names add rules of kind "threshold". `"enabled": false` switches one off. Loaded
+ * once, then only read. */
 #ifndef HLT_RULES_H
 #define HLT_RULES_H
 
@@ -11,18 +13,19 @@ enum hlt_severity { HLT_SEV_NONE, HLT_SEV_INFO, HLT_SEV_WARNING, HLT_SEV_CRITICA
 const char *hlt_severity_word(enum hlt_severity severity); /* "critical" */
 
 enum hlt_rule_kind {
-    HLT_RULE_THRESHOLD, /* a metric beyond a bound */
-    HLT_RULE_ANOMALY,   /* the detector's score */
-    HLT_RULE_SILENCE,   /* nothing heard for too long */
-    HLT_RULE_SPOOF,     /* payload names another device */
-    HLT_RULE_MALFORMED, /* payload that is not what DESIGN 5 says */
+    HLT_RULE_THRESHOLD,    /* a metric beyond a bound */
+    HLT_RULE_ANOMALY,      /* the detector's score */
+    HLT_RULE_SILENCE,      /* nothing heard for too long */
+    HLT_RULE_SPOOF,        /* payload names another device */
+    HLT_RULE_MALFORMED,    /* payload that is not what DESIGN 5 says */
     HLT_RULE_AUTH_FAILURE, /* refused logins */
     HLT_RULE_ACL_DENIED,   /* refused publishes and subscribes */
     HLT_RULE_SYSTEM,       /* raised by Haltere itself about itself: policy_reload_failed, ... */
 };
 
 struct hlt_bound {
-    double above, below; /* INFINITY, -INFINITY where there is none: breach if value > above or value < below */
+    double above, below; /* INFINITY, -INFINITY where there is none: breach if value > above or
+                            value < below */
 };
 
 #define HLT_RULE_NAME_MAX 48 /* [a-z][a-z0-9_]* */
@@ -31,8 +34,9 @@ struct hlt_bound {
 
 struct hlt_rule {
     char name[HLT_RULE_NAME_MAX + 1];
-    enum hlt_rule_kind kind;
     bool enabled;
+    bool deny; /* spoof, malformed: the message is not delivered */
+    enum hlt_rule_kind kind;
     enum hlt_severity severity; /* of all kinds but threshold */
     char summary[128];          /* what it means, for alerts' annotations and the README */
     /* threshold */
@@ -40,20 +44,22 @@ struct hlt_rule {
     struct hlt_bound critical, warning, info;
     double hysteresis; /* in the metric's unit: clears only this far inside the bound. Default 0 */
     /* who: device classes (claim device_class); empty: all */
-    char classes[HLT_RULE_CLASSES_MAX][65];        size_t class_count;
-    char except_classes[HLT_RULE_CLASSES_MAX][65]; size_t except_class_count;
+    char classes[HLT_RULE_CLASSES_MAX][65];
+    size_t class_count;
+    char except_classes[HLT_RULE_CLASSES_MAX][65];
+    size_t except_class_count;
     /* when */
     int64_t for_ms;      /* the condition must hold this long */
     int64_t clear_ms;    /* clearAfter: good for this long before "resolved" */
     int64_t cooldown_ms; /* no new episode within this time after a resolve; it only counts */
     int64_t renotify_ms; /* repeat "firing" this often while it fires; 0: never */
+    unsigned line;       /* in rules_file, 0 for a built-in */
     uint32_t count;      /* counted kinds: this many ... */
     int64_t window_ms;   /* ... within this time */
     int64_t after_ms;    /* silence: never before this */
-    double cadence_factor; /* silence: nor before factor x the device's own interval; 0: not learnt */
-    double score;        /* anomaly: alert at score >= this, default 0.5 */
-    bool deny;           /* spoof, malformed: the message is not delivered */
-    unsigned line;       /* in rules_file, 0 for a built-in */
+    double
+        cadence_factor; /* silence: nor before factor x the device's own interval; 0: not learnt */
+    double score;       /* anomaly: alert at score >= this, default 0.5 */
 };
 
 struct hlt_rules {

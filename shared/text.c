@@ -304,8 +304,8 @@ bool hlt_date_parse(const char *text, size_t len, int64_t *unix_ms)
     for (int month = 1; month < date.month; month++) {
         days += days_in_month(date.year, month);
     }
-    int64_t seconds =
-        days * DAY_S + date.hour * 3600 + date.minute * 60 + date.second - date.offset_s;
+    int64_t seconds = days * DAY_S + date.hour * INT64_C(3600) + date.minute * INT64_C(60) +
+                      date.second - date.offset_s;
     if (date.second == 60 && seconds % DAY_S != 0) {
         return false; /* a leap second ends a UTC day (RFC 3339, 5.7); unix time shows it as 0:00:00
                        */
@@ -413,7 +413,10 @@ bool hlt_size_parse(const char *text, uint64_t *bytes)
 
 static char lower(char letter)
 {
-    return letter >= 'A' && letter <= 'Z' ? (char)(letter - 'A' + 'a') : letter;
+    if (letter >= 'A' && letter <= 'Z') {
+        return (char)(letter - 'A' + 'a');
+    }
+    return letter;
 }
 
 static size_t min_size(size_t a, size_t b)

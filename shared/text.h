@@ -4,19 +4,20 @@
 
 #include "base.h"
 
-#define HLT_ID_MAX 255        /* bytes of a device id (DESIGN: LMDB keys end at 511) */
-#define HLT_DATE_BYTES 25     /* "2026-11-20T22:00:00.000Z" and its NUL */
-#define HLT_LEVEL_MAX 255     /* bytes of one encoded topic level */
+#define HLT_ID_MAX 255    /* bytes of a device id (DESIGN: LMDB keys end at 511) */
+#define HLT_DATE_BYTES 25 /* "2026-11-20T22:00:00.000Z" and its NUL */
+#define HLT_LEVEL_MAX 255 /* bytes of one encoded topic level */
 
 /* True if the bytes are valid UTF-8 (RFC 3629: no overlong forms, surrogates, > U+10FFFF). */
 bool hlt_utf8_valid(const char *text, size_t len);
 
-/* True if `id` may name a device: 1..255 bytes of valid UTF-8, no control or non-characters, none of
+/* True if `id` may name a device: 1..255 bytes of valid UTF-8, no control or non-characters, none
+ * of
  * + # /, no leading $, no blank at either end. Otherwise *why (may be NULL) gets a static text. */
 bool hlt_id_valid(const char *id, size_t len, const char **why);
 
-/* Percent-encode everything outside A-Za-z0-9_.:- so that input can stand in a topic level. Writes at
- * most out_bytes with NUL (use HLT_LEVEL_MAX + 1); a longer result is cut at a character. */
+/* Percent-encode everything outside A-Za-z0-9_.:- so that input can stand in a topic level. Writes
+ * at most out_bytes with NUL (use HLT_LEVEL_MAX + 1); a longer result is cut at a character. */
 size_t hlt_level_encode(char *out, size_t out_bytes, const char *text, size_t len);
 
 /* RFC 3339 date-time to unix ms; any offset, any number of fraction digits, years 1970..9999. */
