@@ -322,7 +322,8 @@ static void check_anomaly(struct hlt_engine *engine, struct hlt_device *device,
         return;
     }
     if ((double)score->score < rule->score) {
-        if (metric->anomalous) {
+        /* The score peaks when something happens; the level stays up as long as it lasts. */
+        if (metric->anomalous && score->level < 0.5F) {
             hlt_alert_good(engine, rule, device, metric->name_id, now);
         }
         return;

@@ -236,7 +236,7 @@ Test(alert, silence_waits_for_a_slow_device_as_long_as_its_habit_asks)
     fx_end(&fx);
 }
 
-Test(alert, silence_is_expected_of_those_that_never_report)
+Test(alert, those_that_never_report_are_not_called_silent)
 {
     fx_begin(&fx, "{\"version\":1,\"rules\":[{\"name\":\"silence\",\"after\":\"5s\"}]}", NULL, NULL,
              true);
