@@ -1,0 +1,253 @@
+/* token.c - what verifying a token costs over the bare OpenSSL verification of the same signature.
+ *
+ * Rounds of both are interleaved, so that a busy machine slows both; the ratio is that of the
+ * median rounds. Budgets (DESIGN 10): ES256 and EdDSA 1.2, RS256 1.6, HS256 8. Also: what a refused
+ * token costs, because strangers can send those. */
+#include <openssl/ecdsa.h>
+#include <openssl/pem.h>
+#include <time.h>
+
+#include "../../shared/token.h"
+#include "../unit/signing.h"
+
+#define ROUNDS 15
+#define ROUND_NS 6e6
+#define NOW 1800000000
+#define PAYLOAD_BYTES 303 /* as in the first measurements of the library */
+
+struct bench {
+    struct signer signer;
+    struct hlt_keyset *keys;
+    struct hlt_verifier *verifier;
+    struct hlt_token_rules rules;
+    char *token;
+    size_t len, signed_len;
+    unsigned char sig[1024]; /* as OpenSSL takes it: DER for EC */
+    size_t sig_len;
+};
+
+static double now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+
+    return (left > right) - (left < right);
+}
+
+static void load(struct bench *bench)
+{
+    struct hlt_problems problems = {0};
+    char *jwk = jwk_of(&bench->signer, "bench", bench->signer.alg);
+    char *path = file_with(jwk, strlen(jwk), 0600);
+    struct hlt_key_source source = {.path = path};
+
+    hlt_keyset_load(&bench->keys, &source, 1, &problems);
+    must(bench->keys);
+    hlt_problems_free(&problems);
+    file_remove(path);
+    free(jwk);
+}
+
+static void make_payload(char *out)
+{
+    size_t used = (size_t)sprintf(
+        out, "{\"iss\":\"https://id.example\",\"sub\":\"pump-0042\",\"aud\":\"broker\",\"iat\":"
+             "1799999000,\"nbf\":1799999000,\"exp\":1800003600,\"jti\":\"0f8fad5b-d9cb-469f\","
+             "\"roles\":[\"sensor\",\"north\"],\"device_class\":\"pump\",\"site\":\"");
+
+    while (used < PAYLOAD_BYTES - 2) {
+        out[used++] = 'x';
+    }
+    memcpy(out + used, "\"}", 3);
+}
+
+static struct bench set_up(const char *alg)
+{
+    static const char *const one_issuer[] = {"https://id.example"};
+    static const char *const one_audience[] = {"broker"};
+    struct bench bench = {.signer = signer_new(alg)};
+    char payload[PAYLOAD_BYTES + 1];
+
+    load(&bench);
+    bench.verifier = must(hlt_verifier_new());
+    bench.rules = (struct hlt_token_rules){.issuers = one_issuer,
+                                           .issuer_count = 1,
+                                           .audiences = one_audience,
+                                           .audience_count = 1,
+                                           .leeway_s = 30,
+                                           .max_bytes = HLT_TOKEN_MAX_DEFAULT,
+                                           .require_exp = true,
+                                           .require_iss = true,
+                                           .require_aud = true};
+    make_payload(payload);
+    bench.token = sign(&bench.signer, "bench", payload);
+    bench.len = strlen(bench.token);
+    bench.signed_len = (size_t)(strrchr(bench.token, '.') - bench.token);
+    /* the same bytes signed again: for EC in DER, as EVP_DigestVerify wants it */
+    bench.sig_len = sizeof(bench.sig);
+    if (bench.signer.pkey != NULL) {
+        EVP_MD_CTX *context = EVP_MD_CTX_new();
+        EVP_PKEY_CTX *pctx = NULL;
+        bool eddsa = strcmp(bench.signer.alg, "EdDSA") == 0;
+        EVP_DigestSignInit(context, &pctx, eddsa ? NULL : alg_digest(alg), NULL, bench.signer.pkey);
+        if (alg[0] == 'P') {
+            EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING);
+            EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST);
+        }
+        EVP_DigestSign(context, bench.sig, &bench.sig_len, (const unsigned char *)bench.token,
+                       bench.signed_len);
+        EVP_MD_CTX_free(context);
+    }
+    return bench;
+}
+
+static void raw(const struct bench *bench)
+{
+    const unsigned char *text = (const unsigned char *)bench->token;
+    unsigned char mac[EVP_MAX_MD_SIZE];
+    unsigned mac_len = 0;
+    EVP_MD_CTX *context;
+    EVP_PKEY_CTX *pctx = NULL;
+    const EVP_MD *digest =
+        strcmp(bench->signer.alg, "EdDSA") == 0 ? NULL : alg_digest(bench->signer.alg);
+
+    if (bench->signer.pkey == NULL) {
+        HMAC(digest, bench->signer.secret, (int)bench->signer.secret_len, text, bench->signed_len,
+             mac, &mac_len);
+        return;
+    }
+    context = EVP_MD_CTX_new();
+    EVP_DigestVerifyInit(context, &pctx, digest, NULL, bench->signer.pkey);
+    if (bench->signer.alg[0] == 'P') {
+        EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING);
+        EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_AUTO);
+    }
+    if (EVP_DigestVerify(context, bench->sig, bench->sig_len, text, bench->signed_len) != 1) {
+        must(NULL);
+    }
+    EVP_MD_CTX_free(context);
+}
+
+static void ours(const struct bench *bench)
+{
+    struct hlt_claims *claims = NULL;
+
+    hlt_token_verify(bench->verifier, bench->keys, &bench->rules, bench->token, bench->len, NOW,
+                     &claims, NULL);
+    must(claims);
+    hlt_claims_free(claims);
+}
+
+/* ns a call over about ROUND_NS. */
+static double round_of(void (*call)(const struct bench *), const struct bench *bench)
+{
+    double begin = now_ns(), elapsed;
+    unsigned count = 0;
+
+    do {
+        for (int i = 0; i < 16; i++) {
+            call(bench);
+        }
+        count += 16;
+        elapsed = now_ns() - begin;
+    } while (elapsed < ROUND_NS);
+    return elapsed / count;
+}
+
+static bool run(const char *alg, double budget)
+{
+    struct bench bench = set_up(alg);
+    double raws[ROUNDS], all[ROUNDS], ratio;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        raws[i] = round_of(raw, &bench);
+        all[i] = round_of(ours, &bench);
+    }
+    qsort(raws, ROUNDS, sizeof(raws[0]), compare);
+    qsort(all, ROUNDS, sizeof(all[0]), compare);
+    ratio = all[ROUNDS / 2] / raws[ROUNDS / 2];
+    printf("%-7s raw %8.2f us   verified claims %8.2f us   ratio %5.2f", alg,
+           raws[ROUNDS / 2] / 1e3, all[ROUNDS / 2] / 1e3, ratio);
+    if (budget > 0) {
+        printf("   budget %.1f%s", budget, ratio <= budget ? "" : "   OVER");
+    }
+    printf("\n");
+    hlt_keyset_free(bench.keys);
+    hlt_verifier_free(bench.verifier);
+    EVP_PKEY_free(bench.signer.pkey);
+    free(bench.token);
+    return budget <= 0 || ratio <= budget;
+}
+
+/* --- what strangers can make us do --- */
+
+static void refuse(const struct bench *bench)
+{
+    struct hlt_claims *claims = NULL;
+
+    hlt_token_verify(bench->verifier, bench->keys, &bench->rules, bench->token, bench->len, NOW,
+                     &claims, NULL);
+    if (claims != NULL) {
+        must(NULL);
+    }
+}
+
+static void run_refused(struct bench *bench, const char *what, char *token)
+{
+    double rounds[5];
+
+    bench->token = token;
+    bench->len = strlen(token);
+    for (int i = 0; i < 5; i++) {
+        rounds[i] = round_of(refuse, bench);
+    }
+    qsort(rounds, 5, sizeof(rounds[0]), compare);
+    printf("refused: %-44s %8.2f us\n", what, rounds[2] / 1e3);
+    free(token);
+}
+
+static void run_all_refused(void)
+{
+    struct bench bench = set_up("ES256");
+    struct signer other = signer_new("ES256");
+    char *text = must(malloc(16384));
+    size_t used = 0;
+
+    free(bench.token);
+    run_refused(&bench, "a forged signature", sign(&other, "bench", "{\"sub\":\"d\"}"));
+    run_refused(&bench, "an unknown kid", sign(&other, "none", "{\"sub\":\"d\"}"));
+    text[used++] = '{';
+    for (int i = 0; used < 5500; i++) { /* as many names as 8192 bytes of token hold */
+        used += (size_t)sprintf(text + used, "%s\"%x\":1", i > 0 ? "," : "", i);
+    }
+    strcpy(text + used, "}");
+    run_refused(&bench, "8 KB of member names, forged", sign(&other, "bench", text));
+    free(text);
+    hlt_keyset_free(bench.keys);
+    hlt_verifier_free(bench.verifier);
+    EVP_PKEY_free(bench.signer.pkey);
+    EVP_PKEY_free(other.pkey);
+}
+
+int main(void)
+{
+    static const struct {
+        const char *alg;
+        double budget; /* 0: none */
+    } rows[] = {{"HS256", 8},   {"HS512", 0}, {"RS256", 1.6}, {"PS256", 0},
+                {"ES256", 1.2}, {"ES384", 0}, {"ES256K", 0},  {"EdDSA", 1.2}};
+    bool good = true;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        good = run(rows[i].alg, rows[i].budget) && good;
+    }
+    run_all_refused();
+    return good ? 0 : 1;
+}
