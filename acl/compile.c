@@ -14,7 +14,8 @@ static uint64_t bucket_count(const struct hlt_policy *policy)
 static void put_bucket(struct hlt_policy *policy, uint32_t child)
 {
     const struct acl_node *node = &policy->nodes[child];
-    uint64_t hash = acl_bucket_hash(node->parent, &node->key);
+    struct acl_key key = {.a = node->key_a, .b = node->key_b, .len = node->key_len};
+    uint64_t hash = acl_bucket_hash(node->parent, &key);
     uint64_t mask = bucket_count(policy) - 1;
     uint64_t place = hash >> policy->bucket_shift;
 
@@ -58,8 +59,8 @@ static uint32_t find_literal(const struct hlt_policy *policy, uint32_t parent,
          place = (place + 1) & mask) {
         const struct acl_node *node = &policy->nodes[policy->buckets[place].child];
 
-        if (policy->buckets[place].tag == (uint32_t)hash && node->parent == parent &&
-            acl_key_equal(&node->key, node->text, key, text)) {
+        if (policy->buckets[place].tag == (uint32_t)hash &&
+            acl_node_is(policy, node, parent, key, text)) {
             return policy->buckets[place].child;
         }
     }
@@ -93,8 +94,10 @@ static uint32_t literal_child(struct hlt_policy *policy, uint32_t parent,
     }
     child = add_node(policy, parent);
     if (child != 0) {
-        policy->nodes[child].key = key;
-        policy->nodes[child].text = level->text;
+        policy->nodes[child].key_a = key.a;
+        policy->nodes[child].key_b = key.b;
+        policy->nodes[child].key_len = key.len;
+        policy->nodes[child].level = (uint32_t)(level - policy->levels);
         policy->nodes[parent].flags |= ACL_HAS_LITERALS;
         policy->bucket_used++;
         put_bucket(policy, child);
@@ -148,7 +151,7 @@ static bool place_rule(struct hlt_policy *policy, uint32_t index, struct placed 
     const struct acl_rule *rule = &policy->rules[index];
     const struct acl_level *levels = &policy->levels[rule->filter.first];
     uint32_t node = rule->filter.literal ? ACL_LITERAL_ROOT : ACL_ROOT;
-    uint16_t deny = rule->deny ? ACL_HAS_DENY : 0;
+    uint32_t deny = rule->deny ? ACL_HAS_DENY : 0;
 
     *out =
         (struct placed){.entry = {.section = rule->section, .rule = index, .access = rule->access}};
@@ -200,6 +203,7 @@ static bool keep_entries(struct hlt_policy *policy, const struct placed *placed)
 
         if (node->end_count + node->tail_count == 0) {
             node->first_entry = i;
+            node->only = placed[i].entry;
         }
         if (placed[i].tail) {
             node->tail_count++;
@@ -267,6 +271,22 @@ static bool list_reads(struct hlt_policy *policy)
     return true;
 }
 
+/* Put the nodes on cache lines of their own. */
+static bool align_nodes(struct hlt_policy *policy)
+{
+    size_t bytes = policy->node_count * sizeof(*policy->nodes);
+    struct acl_node *aligned = aligned_alloc(64, bytes);
+
+    if (aligned == NULL) {
+        return false;
+    }
+    memcpy(aligned, policy->nodes, bytes);
+    free(policy->nodes);
+    policy->nodes = aligned;
+    policy->node_space = policy->node_count;
+    return true;
+}
+
 /* The most places a walk can have before it: along a path, all the side ways of its nodes. Nodes
  * are made after their parents, so one pass forward is enough. */
 static enum hlt_rc check_width(const struct hlt_policy *policy, struct hlt_problems *problems)
@@ -279,7 +299,7 @@ static enum hlt_rc check_width(const struct hlt_policy *policy, struct hlt_probl
     }
     for (uint32_t i = 0; i < policy->node_count; i++) {
         const struct acl_node *node = &policy->nodes[i];
-        uint32_t ways = (uint32_t)((node->flags & ACL_HAS_LITERALS) + (node->plus != 0));
+        uint32_t ways = (node->flags & ACL_HAS_LITERALS) + (uint32_t)(node->plus != 0);
 
         for (uint32_t e = node->variables; e != HLT_ACL_NONE; e = policy->edges[e].next) {
             ways++;
@@ -310,7 +330,7 @@ enum hlt_rc hlt_policy_compile(struct hlt_policy *policy, struct hlt_problems *p
     policy->nodes[ACL_ROOT] = policy->nodes[ACL_LITERAL_ROOT] =
         (struct acl_node){.parent = HLT_ACL_NONE, .variables = HLT_ACL_NONE};
     policy->node_count = 2;
-    if (!place_rules(policy) || !list_reads(policy)) {
+    if (!place_rules(policy) || !list_reads(policy) || !align_nodes(policy)) {
         return HLT_ENOMEM;
     }
     return check_width(policy, problems);

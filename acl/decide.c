@@ -296,11 +296,15 @@ static void take(const struct request *request, const struct acl_entry *entry,
 
 /* The entries of one place that belong to the client's sections. Both lists are sorted: many rules
  * of other people at the same place are passed over by halving. */
-static void take_entries(const struct request *request, uint32_t first, uint32_t count,
+static void take_entries(const struct request *request, const struct acl_node *node, bool tail,
                          uint8_t access, bool denials_only, enum relation relation,
                          struct found *found)
 {
-    const struct acl_entry *entries = request->view->policy->entries + first;
+    const struct acl_entry *entries =
+        node->end_count + node->tail_count == 1
+            ? &node->only
+            : request->view->policy->entries + node->first_entry + (tail ? node->end_count : 0);
+    uint32_t count = tail ? node->tail_count : node->end_count;
     uint32_t at = 0;
 
     for (uint32_t s = 0; s < request->view->section_count && at < count; s++) {
@@ -338,8 +342,8 @@ static uint32_t literal_child(const struct hlt_policy *policy, uint32_t parent,
          place = (place + 1) & mask) {
         const struct acl_node *node = &policy->nodes[policy->buckets[place].child];
 
-        if (policy->buckets[place].tag == (uint32_t)hash && node->parent == parent &&
-            acl_key_equal(&node->key, node->text, &level->key, level->text)) {
+        if (policy->buckets[place].tag == (uint32_t)hash &&
+            acl_node_is(policy, node, parent, &level->key, level->text)) {
             return policy->buckets[place].child;
         }
     }
@@ -410,16 +414,14 @@ static void walk(const struct request *request, uint32_t root, uint8_t access,
         const struct acl_node *node = &policy->nodes[visit.node];
 
         if (node->tail_count > 0 && (visit.depth > 0 || !request->dollar)) {
-            take_entries(request, node->first_entry + node->end_count, node->tail_count, access,
-                         visit.denials_only, relation, found);
+            take_entries(request, node, true, access, visit.denials_only, relation, found);
         }
         if (visit.depth < count) {
             if (visit.depth < request->known) {
                 top = push_children(request, visit, literal, stack, top);
             }
         } else if (node->end_count > 0 && (literal || !request->tail)) {
-            take_entries(request, node->first_entry, node->end_count, access, visit.denials_only,
-                         relation, found);
+            take_entries(request, node, false, access, visit.denials_only, relation, found);
         }
     }
 }

@@ -101,28 +101,30 @@ struct acl_file {
     unsigned char digest[32]; /* SHA-256 of the text as it was read */
 };
 
-/* A place in a trie: so many levels are matched. 64 bytes, so that a visit touches one cache line.
- */
-struct acl_node {
-    struct acl_key key; /* the literal level that leads here */
-    uint32_t parent;
-    const char *text;   /* of the key, where it is longer than 16 bytes */
-    uint32_t plus;      /* node behind +, 0: none */
-    uint32_t variables; /* chain in policy->edges, HLT_ACL_NONE ends */
-    uint32_t first_entry;
-    uint16_t flags;
-    uint16_t spare;
-    uint32_t end_count;  /* entries of filters that end here */
-    uint32_t tail_count; /* then those of filters that go on with # */
-};
-enum { ACL_HAS_LITERALS = 1, ACL_HAS_DENY = 2 };
-
 /* A rule at its place; of one place and kind sorted by section, then rule. */
 struct acl_entry {
     uint32_t section, rule;
     uint8_t access, flags;
 };
 enum { ACL_DENIES = 1, ACL_BOUND = 2, ACL_EXCEPTS = 4 };
+
+/* A place in a trie: so many levels are matched. 64 bytes, so that a visit touches one cache line:
+ * the key of the level that leads here is flat, and most places have one rule, which is here. */
+struct acl_node {
+    uint64_t key_a, key_b;
+    uint32_t key_len;
+    uint32_t level; /* where the key's text is, in policy->levels: for texts over 16 bytes */
+    uint32_t parent;
+    uint32_t plus;      /* node behind +, 0: none */
+    uint32_t variables; /* chain in policy->edges, HLT_ACL_NONE ends */
+    uint32_t flags;
+    uint32_t end_count;  /* entries of filters that end here */
+    uint32_t tail_count; /* behind them, entries of filters that go on with # */
+    uint32_t first_entry;
+    struct acl_entry only; /* the entry, if there is one */
+};
+_Static_assert(sizeof(struct acl_node) == 64, "a node is a cache line");
+enum { ACL_HAS_LITERALS = 1, ACL_HAS_DENY = 2 };
 
 struct acl_edge {
     uint32_t child, next;
@@ -261,6 +263,15 @@ static inline bool acl_key_equal(const struct acl_key *left, const char *left_te
 {
     return left->a == right->a && left->b == right->b && left->len == right->len &&
            (left->len <= 16 || memcmp(left_text, right_text, left->len) == 0);
+}
+
+/* Is this node the child of `parent` behind the literal level `key`? */
+static inline bool acl_node_is(const struct hlt_policy *policy, const struct acl_node *node,
+                               uint32_t parent, const struct acl_key *key, const char *text)
+{
+    return node->parent == parent && node->key_a == key->a && node->key_b == key->b &&
+           node->key_len == key->len &&
+           (key->len <= 16 || memcmp(policy->levels[node->level].text, text, key->len) == 0);
 }
 
 /* Where to look for the child of `parent` behind the literal `key`. */
