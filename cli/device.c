@@ -295,7 +295,7 @@ static void field(const char *name, const char *fmt, ...)
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
     if (text[0] != '\0') {
-        printf("%s%-18s%s", hlt_cli_dim(), name, hlt_cli_reset());
+        printf("%s%-20s%s", hlt_cli_dim(), name, hlt_cli_reset());
         hlt_cli_print_text(stdout, text);
         putchar('\n');
     }
@@ -323,7 +323,7 @@ static void print_fields(const char *id, const struct hlt_device_record *device)
 {
     field("Device", "%s", id);
     field("State", "%s", hlt_reader_state(device->online != 0, device->status));
-    printf("%s%-18s%s%s%s%s (%.2f)\n", hlt_cli_dim(), "Health", hlt_cli_reset(),
+    printf("%s%-20s%s%s%s%s (%.2f)\n", hlt_cli_dim(), "Health", hlt_cli_reset(),
            hlt_reader_band_colour(device->band), hlt_band_word(device->band), hlt_cli_reset(),
            (double)device->health);
     field_date("In this band since", device->since_ms);

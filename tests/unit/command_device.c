@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <ftw.h>
 #include <math.h>
+#include <pty.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,6 +234,67 @@ Test(command, device_list_says_when_no_broker_runs)
     close_store();
     cr_assert(haltere("device list") == 0);
     cr_expect(says("no broker runs on this store"));
+}
+
+/* The same on a terminal of `columns`. */
+static int on_terminal(const char *verb, const char *subverb, unsigned short columns)
+{
+    struct winsize size = {.ws_row = 24, .ws_col = columns};
+    const char *program = getenv("HALTERE");
+    size_t len = 0;
+    ssize_t got;
+    int master, status;
+
+    if (program == NULL || access(program, X_OK) != 0) {
+        cr_skip_test("HALTERE does not name the command");
+    }
+    pid_t pid = forkpty(&master, NULL, NULL, &size);
+    cr_assert(pid >= 0);
+    if (pid == 0) {
+        (void)setenv("TERM", "xterm", 1);
+        (void)execl(program, "haltere", verb, subverb, "--db", db_path, (char *)NULL);
+        _exit(127);
+    }
+    while (len < sizeof(output) - 1 &&
+           (got = read(master, output + len, sizeof(output) - 1 - len)) > 0) {
+        len += (size_t)got;
+    }
+    output[len] = '\0';
+    (void)close(master);
+    (void)waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Columns that a terminal would show of the longest line. */
+static size_t longest_line(void)
+{
+    size_t longest = 0, width = 0;
+
+    for (const char *c = output; *c != '\0'; c++) {
+        if (*c == '\033') {
+            c = strchr(c, 'm');
+        } else if (*c == '\n' || *c == '\r') {
+            width = 0;
+        } else if (((unsigned char)*c & 0xc0) != 0x80) {
+            longest = ++width > longest ? width : longest;
+        }
+    }
+    return longest;
+}
+
+Test(command, a_terminal_gets_colours_and_tables_of_its_width)
+{
+    (void)unsetenv("NO_COLOR");
+    cr_assert(on_terminal("alert", "list", 200) == 0);
+    cr_expect(says("\033[31mcritical"), "%s", output);
+    cr_expect(says("temperature_high"));
+    size_t needs = longest_line();
+    cr_assert(on_terminal("alert", "list", 80) == 0);
+    cr_expect(needs > 80 && longest_line() == 80, "%zu, then %zu", needs, longest_line());
+    cr_expect(!says("temperature_high"), "cut: %s", output);
+    (void)setenv("NO_COLOR", "1", 1);
+    cr_assert(on_terminal("alert", "list", 200) == 0);
+    cr_expect(!says("\033["));
 }
 
 Test(command, device_list_filters)
