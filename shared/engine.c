@@ -153,15 +153,21 @@ void hlt_engine_index_rules(struct hlt_engine *engine)
     }
 }
 
+const struct hlt_rule *hlt_engine_rule_for(const struct hlt_rule *rule,
+                                           const struct hlt_device *device)
+{
+    const char *class = device->device_class != NULL ? device->device_class : "";
+
+    return rule != NULL && rule->enabled && hlt_rule_covers(rule, class) ? rule : NULL;
+}
+
 static void resolve_orphans(struct hlt_engine *engine, struct hlt_now now)
 {
     for (struct hlt_alert *alert = engine->alerts.active.oldest, *next; alert != NULL;
          alert = next) {
         const struct hlt_rule *rule = hlt_rules_find(engine->rules, alert->name);
         next = alert->newer;
-        if (rule == NULL || !rule->enabled ||
-            !hlt_rule_covers(rule, alert->device->device_class != NULL ? alert->device->device_class
-                                                                       : "")) {
+        if (hlt_engine_rule_for(rule, alert->device) == NULL) {
             hlt_alert_resolve(engine, alert, now, "the rule is gone");
         }
     }
@@ -303,12 +309,10 @@ bool hlt_engine_may_log(struct hlt_engine *engine, struct hlt_now now)
 
 int64_t hlt_engine_silence_due(const struct hlt_engine *engine, const struct hlt_device *device)
 {
-    const struct hlt_rule *rule = engine->silence;
-    const char *class = device->device_class != NULL ? device->device_class : "";
-
+    const struct hlt_rule *rule = hlt_engine_rule_for(engine->silence, device);
     bool reports = device->metric_count > 0 || device->vitals != NULL;
 
-    if (rule == NULL || !reports || !hlt_rule_covers(rule, class)) {
+    if (rule == NULL || !reports) {
         return INT64_MAX; /* operators and subscribers log in by token, too: nobody waits for them
                            */
     }
@@ -529,13 +533,14 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
     }
     session->device->denied++;
     hlt_engine_dirty(engine, session->device);
-    if (engine->acl_denied == NULL) {
+    const struct hlt_rule *rule = hlt_engine_rule_for(engine->acl_denied, session->device);
+    if (rule == NULL) {
         return;
     }
     snprintf(text, sizeof(text), "%s %s denied (%s)", access, name, why);
     struct hlt_observation seen = {
         .value = NAN, .expected = NAN, .threshold = NAN, .score = NAN, .text = text};
-    hlt_alert_count(engine, engine->acl_denied, session->device, &seen, now);
+    hlt_alert_count(engine, rule, session->device, &seen, now);
 }
 
 void hlt_engine_system(struct hlt_engine *engine, struct hlt_now now, const char *alertname,

@@ -75,6 +75,9 @@ void hlt_engine_dirty(struct hlt_engine *engine, struct hlt_device *device);
 bool hlt_engine_may_log(struct hlt_engine *engine, struct hlt_now now);
 void hlt_engine_index_rules(struct hlt_engine *engine);
 void hlt_engine_index_name(struct hlt_engine *engine, uint16_t name_id);
+/* The rule, if it is on and speaks of this device's class; else NULL. */
+const struct hlt_rule *hlt_engine_rule_for(const struct hlt_rule *rule,
+                                           const struct hlt_device *device);
 /* Say what happened to a device on devices/{id}/event. `reason` may be NULL. */
 void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,
                       const struct hlt_device *device, const char *type, const char *reason,

@@ -213,14 +213,15 @@ static enum hlt_answer malformed(struct hlt_engine *engine, struct hlt_device *d
 
     engine->counters.malformed++;
     device->malformed++;
-    if (engine->malformed == NULL) {
+    const struct hlt_rule *rule = hlt_engine_rule_for(engine->malformed, device);
+    if (rule == NULL) {
         return HLT_DELIVER;
     }
     snprintf(text, sizeof(text), "payload refused: %s (byte %zu)", hlt_telemetry_text(rc), at);
     struct hlt_observation obs = {
         .value = NAN, .expected = NAN, .threshold = NAN, .score = NAN, .text = text};
-    hlt_alert_count(engine, engine->malformed, device, &obs, now);
-    return engine->malformed->deny ? HLT_DROP : HLT_DELIVER;
+    hlt_alert_count(engine, rule, device, &obs, now);
+    return rule->deny ? HLT_DROP : HLT_DELIVER;
 }
 
 /* Somebody speaks for another: the one who is authenticated answers for it. */
@@ -232,7 +233,8 @@ static enum hlt_answer spoofed(struct hlt_engine *engine, const struct hlt_messa
     struct hlt_device *liar = message->session != NULL ? message->session->device : device;
 
     engine->counters.spoofed++;
-    if (engine->spoof == NULL) {
+    const struct hlt_rule *rule = hlt_engine_rule_for(engine->spoof, liar);
+    if (rule == NULL) {
         return HLT_DELIVER;
     }
     hlt_printable(id, sizeof(id), claimed, claimed_len);
@@ -240,8 +242,8 @@ static enum hlt_answer spoofed(struct hlt_engine *engine, const struct hlt_messa
              device->id, id);
     struct hlt_observation obs = {
         .value = NAN, .expected = NAN, .threshold = NAN, .score = NAN, .text = text};
-    hlt_alert_count(engine, engine->spoof, liar, &obs, now);
-    return engine->spoof->deny ? HLT_DROP : HLT_DELIVER;
+    hlt_alert_count(engine, rule, liar, &obs, now);
+    return rule->deny ? HLT_DROP : HLT_DELIVER;
 }
 
 /* --- readings --- */
@@ -285,7 +287,7 @@ static void check_rule(struct hlt_engine *engine, const struct hlt_rule *rule,
     if (severity == HLT_SEV_NONE && !metric->breached) {
         return; /* as nearly always */
     }
-    if (!hlt_rule_covers(rule, device->device_class != NULL ? device->device_class : "")) {
+    if (hlt_engine_rule_for(rule, device) == NULL) {
         return;
     }
     if (metric->breached) {
@@ -328,7 +330,7 @@ static void check_anomaly(struct hlt_engine *engine, struct hlt_device *device,
         }
         return;
     }
-    if (!hlt_rule_covers(rule, device->device_class != NULL ? device->device_class : "")) {
+    if (hlt_engine_rule_for(rule, device) == NULL) {
         return;
     }
     device->anomalies++;

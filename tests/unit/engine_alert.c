@@ -250,6 +250,19 @@ Test(alert, those_that_never_report_are_not_called_silent)
     fx_end(&fx);
 }
 
+Test(alert, counted_rules_may_leave_a_class_out_too)
+{
+    fx_begin(&fx,
+             "{\"version\":1,\"rules\":[{\"name\":\"spoof\",\"exceptClasses\":[\"gateway\"]}]}",
+             NULL, NULL, true);
+    struct hlt_session *s = fx_login(&fx, "gw", 3600, "\"device_class\":\"gateway\"");
+    cr_expect(fx_message(&fx, s, "devices/gw/telemetry",
+                         "{\"deviceId\":\"e\",\"sensors\":{\"x\":1}}") == HLT_DELIVER);
+    cr_expect(fx_count(&fx, CRIT, NULL) == 0);
+    cr_expect(hlt_engine_counters(fx.engine)->spoofed == 1, "counted all the same");
+    fx_end(&fx);
+}
+
 Test(alert, maintenance_suppresses_alerts_and_says_so)
 {
     fx_begin(&fx, NULL, NULL, NULL, true);
