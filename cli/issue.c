@@ -102,7 +102,7 @@ static enum hlt_rc use_file(struct hlt_issuer *issuer, const struct hlt_issuer_c
     } else {
         rc = pick(&file, choice, &jwk, err);
     }
-    if (rc == HLT_OK) {
+    if (rc == HLT_OK && jwk != NULL) {
         rc = use_key(issuer, jwk, choice, err);
     }
     hlt_keyfile_free(&file);

@@ -119,8 +119,8 @@ static enum hlt_rc write_key(const char *path, const struct hlt_jwk *jwk, bool p
     enum hlt_rc rc = text != NULL && document != NULL ? reserve(path, force, err)
                                                       : hlt_fail(err, HLT_ENOMEM, "out of memory");
 
-    if (rc == HLT_OK) {
-        snprintf(document, room, as_set ? "{\"keys\":[%s]}\n" : "%s\n", text);
+    if (rc == HLT_OK && text != NULL && document != NULL) {
+        (void)snprintf(document, room, as_set ? "{\"keys\":[%s]}\n" : "%s\n", text);
         rc = hlt_file_write(path, document, strlen(document), private_half ? 0600 : 0644, err);
         if (rc != HLT_OK && !force) {
             unlink(path); /* our own empty reservation */

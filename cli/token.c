@@ -610,7 +610,9 @@ static void print_object(const char *title, const cJSON *object)
     while (line != NULL && *line != '\0') {
         char *end = strchr(line, '\n');
         for (char *at = line; at != end && *at != '\0'; at++) {
-            *at = *at == '\t' ? ' ' : *at;
+            if (*at == '\t') {
+                *at = ' ';
+            }
         }
         if (end != NULL) {
             *end = '\0';

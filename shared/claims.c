@@ -30,7 +30,7 @@ enum hlt_reason hlt_refuse(struct hlt_err *detail, enum hlt_reason reason, const
 
     if (detail != NULL) {
         va_start(args, fmt);
-        vsnprintf(detail->msg, sizeof(detail->msg), fmt, args);
+        (void)vsnprintf(detail->msg, sizeof(detail->msg), fmt, args);
         va_end(args);
     }
     return reason;

@@ -11,13 +11,13 @@
 #include "text.h"
 
 static const struct hlt_alg algs[HLT_ALG_COUNT] = {
-    {"HS256", JWT_ALG_HS256, "oct", NULL, 32},        {"HS384", JWT_ALG_HS384, "oct", NULL, 48},
-    {"HS512", JWT_ALG_HS512, "oct", NULL, 64},        {"RS256", JWT_ALG_RS256, "RSA", NULL, 0},
-    {"RS384", JWT_ALG_RS384, "RSA", NULL, 0},         {"RS512", JWT_ALG_RS512, "RSA", NULL, 0},
-    {"PS256", JWT_ALG_PS256, "RSA", NULL, 0},         {"PS384", JWT_ALG_PS384, "RSA", NULL, 0},
-    {"PS512", JWT_ALG_PS512, "RSA", NULL, 0},         {"ES256", JWT_ALG_ES256, "EC", "P-256", 0},
-    {"ES384", JWT_ALG_ES384, "EC", "P-384", 0},       {"ES512", JWT_ALG_ES512, "EC", "P-521", 0},
-    {"ES256K", JWT_ALG_ES256K, "EC", "secp256k1", 0}, {"EdDSA", JWT_ALG_EDDSA, "OKP", NULL, 0},
+    {"HS256", "oct", NULL, JWT_ALG_HS256, 32},        {"HS384", "oct", NULL, JWT_ALG_HS384, 48},
+    {"HS512", "oct", NULL, JWT_ALG_HS512, 64},        {"RS256", "RSA", NULL, JWT_ALG_RS256, 0},
+    {"RS384", "RSA", NULL, JWT_ALG_RS384, 0},         {"RS512", "RSA", NULL, JWT_ALG_RS512, 0},
+    {"PS256", "RSA", NULL, JWT_ALG_PS256, 0},         {"PS384", "RSA", NULL, JWT_ALG_PS384, 0},
+    {"PS512", "RSA", NULL, JWT_ALG_PS512, 0},         {"ES256", "EC", "P-256", JWT_ALG_ES256, 0},
+    {"ES384", "EC", "P-384", JWT_ALG_ES384, 0},       {"ES512", "EC", "P-521", JWT_ALG_ES512, 0},
+    {"ES256K", "EC", "secp256k1", JWT_ALG_ES256K, 0}, {"EdDSA", "OKP", NULL, JWT_ALG_EDDSA, 0},
 };
 
 static const struct {

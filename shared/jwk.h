@@ -19,9 +19,9 @@
 /* A signature algorithm and the only kind of key it goes with. */
 struct hlt_alg {
     const char *name;
-    jwt_alg_t id;
     const char *kty;
-    const char *crv;     /* NULL: no curve, or (EdDSA) both of its curves */
+    const char *crv; /* NULL: no curve, or (EdDSA) both of its curves */
+    jwt_alg_t id;
     unsigned secret_min; /* HMAC: bytes of the hash (RFC 7518 section 3.2) */
 };
 const struct hlt_alg *hlt_alg_at(size_t index);       /* 0 .. HLT_ALG_COUNT - 1 */

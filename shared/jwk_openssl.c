@@ -151,6 +151,7 @@ enum hlt_rc hlt_jwk_from_pkey(struct hlt_jwk *jwk, const EVP_PKEY *pkey, bool wi
 /* --- PEM --- */
 
 /* An encrypted key would make OpenSSL ask on the terminal. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): OpenSSL gives the type */
 static int no_passphrase(char *buffer, int size, int writing, void *context)
 {
     (void)buffer;

@@ -31,11 +31,11 @@ void hlt_keyfile_name(const struct hlt_keyfile *file, const struct hlt_keyfile_e
         return;
     }
     if (!entry->jwk.has_kid) {
-        snprintf(out, HLT_KEYFILE_NAME_BYTES, "key %zu (no kid): ", entry->index + 1);
+        (void)snprintf(out, HLT_KEYFILE_NAME_BYTES, "key %zu (no kid): ", entry->index + 1);
         return;
     }
     hlt_printable(kid, sizeof(kid), entry->jwk.kid, strlen(entry->jwk.kid));
-    snprintf(out, HLT_KEYFILE_NAME_BYTES, "key %zu (kid \"%s\"): ", entry->index + 1, kid);
+    (void)snprintf(out, HLT_KEYFILE_NAME_BYTES, "key %zu (kid \"%s\"): ", entry->index + 1, kid);
 }
 
 /* --- is it a public key in disguise? --- */
@@ -247,6 +247,11 @@ static void read_secret(struct hlt_keyfile *file, const struct input *input)
     }
 }
 
+static bool blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 static char first_character(const char *text, size_t len)
 {
     size_t at = 0;
@@ -254,10 +259,13 @@ static char first_character(const char *text, size_t len)
     if (begins(text, len, "\xEF\xBB\xBF")) {
         at = 3; /* a byte order mark: the JSON reader will name it, it must not become a secret */
     }
-    while (at < len && memchr(" \t\r\n", text[at], 4) != NULL) {
+    while (at < len && blank(text[at])) {
         at++;
     }
-    return at < len ? text[at] : '\0';
+    if (at == len) {
+        return '\0';
+    }
+    return text[at];
 }
 
 enum hlt_rc hlt_keyfile_parse(struct hlt_keyfile *out, const char *path, const char *text,

@@ -341,7 +341,7 @@ static void index_kids(struct hlt_keyset *set, struct hlt_problems *problems)
             set->by_kid[set->kid_count++] = &set->key[i];
         }
     }
-    qsort(set->by_kid, set->kid_count, sizeof(set->by_kid[0]), compare_kids);
+    qsort(set->by_kid, set->kid_count, sizeof(struct hlt_key *), compare_kids);
     for (size_t i = 1; i < set->kid_count; i++) {
         const struct hlt_key *a = set->by_kid[i - 1], *b = set->by_kid[i];
         if (strcmp(a->kid, b->kid) == 0) {
@@ -377,7 +377,7 @@ static void index_algs(struct hlt_keyset *set, struct hlt_problems *problems)
 void hlt_keyset_seal(struct hlt_keyset *set, struct hlt_problems *problems)
 {
     free(set->by_kid);
-    set->by_kid = calloc(set->count + 1, sizeof(set->by_kid[0]));
+    set->by_kid = calloc(set->count + 1, sizeof(struct hlt_key *));
     if (set->by_kid == NULL) {
         hlt_problems_add(problems, HLT_PROBLEM_ERROR, NULL, 0, 0, "out of memory");
         return;

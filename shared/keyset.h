@@ -12,7 +12,7 @@ struct hlt_keyset; /* opaque */
 struct hlt_key;    /* opaque, lives as long as its set */
 
 #define HLT_KEYS_MAX 1024               /* keys in a set */
-#define HLT_KEY_FILE_MAX (1024u * 1024u)  /* bytes of a keys file */
+#define HLT_KEY_FILE_MAX ((size_t)1 << 20)  /* bytes of a keys file */
 
 /* One `keys_file [alg=..] [kid=..] [issuer=..] PATH` option. */
 struct hlt_key_source {

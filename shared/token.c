@@ -57,12 +57,17 @@ static unsigned split(struct parts *parts, const char *token, size_t len)
     }
 }
 
+static bool blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* True if JSON text may be an object, judged by its first byte that is no blank. */
 static bool opens_object(const char *json, size_t len)
 {
     size_t at = 0;
 
-    while (at < len && memchr(" \t\r\n", json[at], 4) != NULL) {
+    while (at < len && blank(json[at])) {
         at++;
     }
     return at < len && json[at] == '{';
@@ -219,9 +224,6 @@ static enum hlt_reason read_header(struct header *header, const char *json, size
         return hlt_refuse(detail, HLT_REASON_UNSUPPORTED, "header: %s is not supported",
                           header->unsupported);
     }
-    if (reason == HLT_REASON_OK && header->alg == NULL) {
-        return hlt_refuse(detail, HLT_REASON_ALG, "header: alg is missing, none or unknown");
-    }
     return reason;
 }
 
@@ -230,6 +232,9 @@ static enum hlt_reason choose_key(const struct hlt_key **out, const struct hlt_k
 {
     const struct hlt_key *key = NULL;
 
+    if (header->alg == NULL) {
+        return hlt_refuse(detail, HLT_REASON_ALG, "header: alg is missing, none or unknown");
+    }
     if (!header->has_kid) {
         key = hlt_keyset_only(keys, header->alg);
     } else if (header->kid_usable) {
@@ -408,10 +413,14 @@ static enum hlt_reason judge(const struct attempt *attempt, const struct hlt_tok
 {
     struct hlt_claims *claims = NULL;
     struct hlt_claims_facts facts;
-    enum hlt_reason reason = hlt_claims_build(
-        &claims, &facts, attempt->json[1], attempt->json_len[1],
-        attempt->header.has_kid ? attempt->header.kid : "", attempt->key->alg->name, rules, detail);
+    enum hlt_reason reason;
 
+    if (attempt->key == NULL) { /* cannot be; if it could, nobody has signed this */
+        return hlt_refuse(detail, HLT_REASON_INTERNAL, "no key");
+    }
+    reason = hlt_claims_build(&claims, &facts, attempt->json[1], attempt->json_len[1],
+                              attempt->header.has_kid ? attempt->header.kid : "",
+                              attempt->key->alg->name, rules, detail);
     if (reason == HLT_REASON_OK) {
         reason = hlt_claims_judge(claims, &facts, rules, attempt->key->issuer, now_s, detail);
     }
