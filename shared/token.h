@@ -48,7 +48,7 @@ struct hlt_token_rules {
     const char *const *audiences; /* accepted `aud` (any of the token's); count 0: not checked */
     size_t audience_count;
     int64_t leeway_s;             /* 30 */
-    int64_t max_lifetime_s;       /* exp - iat; 0: not checked */
+    int64_t max_lifetime_s;       /* exp - iat, without iat exp - now; 0 or no exp: not checked */
     size_t max_bytes;             /* HLT_TOKEN_MAX_DEFAULT */
     bool require_exp, require_iss, require_aud; /* sub is always required */
 };
@@ -77,7 +77,7 @@ struct hlt_verifier *hlt_verifier_new(void);
 void hlt_verifier_free(struct hlt_verifier *verifier);
 
 /* Verify a token at `now_s` (unix seconds). HLT_REASON_OK: the caller owns *out. Otherwise *out is NULL and `detail` (may be
- * NULL) gets a short text safe for logs (no part of token or secret). Bounded by rules->max_bytes; cost is the signature's plus 10-13 us. */
+ * NULL) gets a short text safe for logs (no part of token or secret). Bounded by rules->max_bytes; cost is the signature's plus 6-10 us (bench). */
 enum hlt_reason hlt_token_verify(struct hlt_verifier *verifier, const struct hlt_keyset *keys,
                                  const struct hlt_token_rules *rules, const char *token, size_t len,
                                  int64_t now_s, struct hlt_claims **out, struct hlt_err *detail);
