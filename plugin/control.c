@@ -10,7 +10,7 @@
 #include "../shared/jsonpull.h"
 #include "plugin.h"
 
-#define REQUEST_MAX (64u * 1024u)
+#define REQUEST_MAX ((size_t)64 * 1024)
 #define COMMANDS_MAX 32
 #define COMMAND_NAME_MAX 64 /* echoed in the response */
 

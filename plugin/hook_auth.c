@@ -72,8 +72,17 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t l
         }
         return HLT_REASON_CLOCK_UNSET;
     }
-    return hlt_token_verify(self->verifier, self->keys, &self->token_rules, token, len, now_s,
-                            claims, detail);
+    enum hlt_reason reason = hlt_token_verify(self->verifier, self->keys, &self->token_rules, token,
+                                              len, now_s, claims, detail);
+    if (reason == HLT_REASON_OK && self->options.client_id_prefix &&
+        strchr((*claims)->sub, ':') != NULL) {
+        /* With client_id_match prefix "d1:a" is a session of d1 and of nobody else. */
+        hlt_claims_free(*claims);
+        *claims = NULL;
+        (void)hlt_fail(detail, HLT_EINVAL, "sub has a ':', and client_id_match is prefix");
+        return HLT_REASON_SUBJECT;
+    }
+    return reason;
 }
 
 /* A token's owner may call itself nothing, its sub, or "jwt" (clients that must send a name). */

@@ -44,7 +44,7 @@ class Login(harness.BrokerTest):
                             str(jwks))
         broker = self.start("second", options={"keys_file": str(jwks)})
         token = broker.command("token", "issue", "--key", str(private), "--sub", "d1", "--iss",
-                               harness.ISSUER, "--aud", harness.AUDIENCE, "--ttl", "10min").strip()
+                               harness.ISSUER, "--aud", harness.AUDIENCE, "--exp", "10min").strip()
         broker.client("d1", token=token).connect()
 
     def test_the_user_name_may_be_absent_the_sub_or_jwt(self):
