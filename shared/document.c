@@ -260,7 +260,6 @@ char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now
     cJSON_AddNumberToObject(root, "sessions", engine->sessions.count);
     cJSON_AddNumberToObject(root, "metricNames", engine->names.count);
     add_alerts(root, &engine->alerts);
-    cJSON_AddStringToObject(root, "rules", engine->rules->digest);
     cJSON_AddStringToObject(root, "detector", engine->detector->name);
     for (size_t i = 0; i < HLT_NOTES_MAX && engine->note[i].name[0] != '\0'; i++) {
         cJSON_AddStringToObject(root, engine->note[i].name, engine->note[i].value);

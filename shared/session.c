@@ -234,11 +234,12 @@ static bool id_matches(const struct hlt_engine *engine, const char *client_id, c
 {
     size_t len = strlen(sub);
 
-    if (strcmp(client_id, sub) == 0) {
-        return true;
+    if (!engine->options->client_id_prefix) {
+        return strcmp(client_id, sub) == 0;
     }
-    return engine->options->client_id_prefix && strchr(sub, ':') == NULL &&
-           strncmp(client_id, sub, len) == 0 && client_id[len] == ':';
+    /* A subject with ':' could pose as a session of another one (11.9). */
+    return strchr(sub, ':') == NULL && strncmp(client_id, sub, len) == 0 &&
+           (client_id[len] == '\0' || client_id[len] == ':');
 }
 
 static int64_t ends_at(const struct hlt_engine *engine, const struct hlt_claims *claims,
