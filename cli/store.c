@@ -23,8 +23,12 @@ struct verdict {
 
 static void check_as_child(struct verdict *verdict, const char *path, pid_t parent)
 {
+    static const int deadly[] = {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV};
     const struct rlimit none = {0, 0};
 
+    for (size_t i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++) {
+        (void)signal(deadly[i], SIG_DFL); /* a sanitizer's or a parent's handler would hide them */
+    }
     (void)prctl(PR_SET_PDEATHSIG,
                 SIGKILL); /* a broker that kills a late check means this one too */
     if (getppid() != parent) {
@@ -75,7 +79,7 @@ static int check_print(const struct verdict *verdict, const char *path, bool str
     }
     hlt_cli_print_text(stdout, path);
     if (!structure) {
-        printf(": %sdamaged%s: ", hlt_cli_red(), hlt_cli_reset());
+        printf(": %sdamaged%s\n", hlt_cli_red(), hlt_cli_reset());
         hlt_cli_print_text(stdout, verdict->err.msg);
         printf("\nThe broker moves it aside at its next start and begins an empty store.\n");
     } else if (verdict->damaged > 0) {

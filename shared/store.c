@@ -105,7 +105,7 @@ enum hlt_rc hlt_store_rc(int mdb_rc, const char *what, const char *path, struct 
 
 static MDB_val key_of(const char *key)
 {
-    return (MDB_val){.mv_size = strlen(key), .mv_data = (void *)(uintptr_t)key};
+    return (MDB_val){.mv_size = strlen(key), .mv_data = (void *)key};
 }
 
 bool hlt_store_meta_get(MDB_txn *txn, const struct hlt_store *store, const char *key, void *out,

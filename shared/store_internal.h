@@ -16,7 +16,8 @@
 
 #define HLT_STORE_PATH_MAX 3900 /* room for "/corrupt-DATE/data.mdb" within PATH_MAX */
 #define HLT_STORE_DATABASES_MAX 16
-#define HLT_STORE_TXN_RECORDS (2u * HLT_STORE_BATCH_RECORDS) /* most a transaction can collect */
+#define HLT_STORE_TXN_RECORDS                                                                      \
+    ((size_t)2 * HLT_STORE_BATCH_RECORDS) /* most a transaction can collect */
 
 /* One record waiting in a batch; its key and then its value stand at `offset` of the bytes. */
 struct hlt_batch_op {

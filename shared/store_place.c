@@ -208,7 +208,7 @@ static pid_t checker_start(const struct hlt_store *store, const char *checker, i
     (void)posix_spawnattr_init(&attr);
     (void)posix_spawnattr_setsigmask(&attr, &none);
     (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-    *error = posix_spawnp(&pid, checker, &actions, &attr, (char *const *)(uintptr_t)argv, environ);
+    *error = posix_spawnp(&pid, checker, &actions, &attr, (char *const *)argv, environ);
     (void)posix_spawnattr_destroy(&attr);
     (void)posix_spawn_file_actions_destroy(&actions);
     return *error == 0 ? pid : -1;

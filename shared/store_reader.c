@@ -195,7 +195,7 @@ enum hlt_rc hlt_store_each(struct hlt_store *store, enum hlt_db db, hlt_store_ea
 enum hlt_rc hlt_store_get(struct hlt_store *store, enum hlt_db db, const void *key, size_t key_len,
                           void **value, size_t *value_len, struct hlt_err *err)
 {
-    MDB_val name = {.mv_size = key_len, .mv_data = (void *)(uintptr_t)key};
+    MDB_val name = {.mv_size = key_len, .mv_data = (void *)key};
     MDB_val found;
     MDB_txn *txn = NULL;
     enum hlt_rc result = HLT_OK;
@@ -347,7 +347,7 @@ enum hlt_rc hlt_store_check(const char *path, uint64_t *records, uint64_t *damag
     *records = 0;
     *damaged = 0;
     enum hlt_rc rc = hlt_store_open_reader(&store, path, err);
-    if (rc != HLT_OK) {
+    if (rc != HLT_OK || store == NULL) {
         return rc;
     }
     int mdb_rc = read_begin(store->env, &txn);
@@ -362,7 +362,7 @@ enum hlt_rc hlt_store_check(const char *path, uint64_t *records, uint64_t *damag
     mdb_txn_abort(txn);
     *records = check.records;
     *damaged = check.damaged;
-    rc = hlt_store_rc(mdb_rc, "the check of", path, err);
+    rc = hlt_store_rc(mdb_rc, "checking", path, err);
     hlt_store_close(store);
     return rc;
 }

@@ -168,9 +168,9 @@ static uint64_t collect(const struct hlt_store *store, uint64_t tail, uint64_t h
 static int put_item(const struct hlt_store *store, MDB_txn *txn, const struct hlt_store_item *item)
 {
     MDB_dbi dbi = store->dbi[item->op->db];
-    MDB_val key = {.mv_size = item->op->key_len, .mv_data = (void *)(uintptr_t)item->key};
+    MDB_val key = {.mv_size = item->op->key_len, .mv_data = (void *)item->key};
     MDB_val value = {.mv_size = item->op->value_len,
-                     .mv_data = (void *)(uintptr_t)(item->key + item->op->key_len)};
+                     .mv_data = (void *)(item->key + item->op->key_len)};
 
     if (item->op->is_delete) {
         int rc = mdb_del(txn, dbi, &key, NULL);
