@@ -312,7 +312,7 @@ static struct hlt_view *make_view(struct binder *binder)
     uint64_t slots = used_slots(binder, &subscribes);
     uint32_t kept = 0, value_count = 0;
     size_t kept_bytes = 0, byte_count = 0;
-    size_t bound_at = sizeof(struct hlt_view) + (binder->section_count + 1U) / 2 * 8;
+    size_t bound_at = sizeof(struct hlt_view) + ((size_t)binder->section_count + 1) / 2 * 8;
     size_t values_at = bound_at + (policy->slot_count * sizeof(struct acl_bound) + 7) / 8 * 8;
     struct acl_bound *bound;
     struct hlt_view *view;

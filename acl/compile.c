@@ -40,7 +40,7 @@ static bool bucket_room(struct hlt_policy *policy)
         return false;
     }
     policy->bucket_shift = old == NULL ? 64 - 6 : policy->bucket_shift - 1;
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; old != NULL && i < count; i++) {
         if (old[i].child != 0) {
             put_bucket(policy, old[i].child);
         }

@@ -20,7 +20,7 @@ static void mistake(const struct hlt_policy *policy, const struct acl_use *use,
 static void suggest(const struct hlt_policy *policy, const struct acl_use *use, char *out,
                     size_t bytes)
 {
-    const char **names = calloc(policy->section_count + 1, sizeof(*names));
+    char **names = calloc(policy->section_count + 1, sizeof(*names));
     char *word = strndup(use->name.text, use->name.len);
     const char *near = NULL;
     uint32_t count = 0;
@@ -35,7 +35,7 @@ static void suggest(const struct hlt_policy *policy, const struct acl_use *use, 
         }
     }
     if (names != NULL && word != NULL) {
-        near = hlt_suggest(word, names);
+        near = hlt_suggest(word, (const char *const *)names);
     }
     if (near != NULL && strcmp(near, word) == 0) {
         (void)snprintf(out, bytes, " from that claim");
@@ -46,7 +46,7 @@ static void suggest(const struct hlt_policy *policy, const struct acl_use *use, 
         (void)snprintf(out, bytes, "; did you mean '%s'?", shown);
     }
     for (uint32_t i = 0; i < count; i++) {
-        free((void *)(uintptr_t)names[i]);
+        free(names[i]);
     }
     free(names);
     free(word);

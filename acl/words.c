@@ -10,13 +10,9 @@
 static const char *const access_words[] = {"read",        "write", "readwrite", "subscribe",
                                            "unsubscribe", "all",   NULL};
 
-static void __attribute__((format(printf, 4, 0)))
-problem_at(struct acl_parser *parser, enum hlt_problem_kind kind, unsigned column, const char *fmt,
-           va_list args)
+static void add_problem(struct acl_parser *parser, enum hlt_problem_kind kind, unsigned column,
+                        const char *text)
 {
-    char text[512];
-
-    (void)vsnprintf(text, sizeof(text), fmt, args);
     hlt_problems_add(parser->problems, kind, parser->policy->files[parser->file].name, parser->line,
                      column, "%s", text);
 }
@@ -24,21 +20,25 @@ problem_at(struct acl_parser *parser, enum hlt_problem_kind kind, unsigned colum
 void hlt_policy_problem(struct acl_parser *parser, enum hlt_problem_kind kind, unsigned column,
                         const char *fmt, ...)
 {
+    char text[512];
     va_list args;
 
     va_start(args, fmt);
-    problem_at(parser, kind, column, fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    add_problem(parser, kind, column, text);
 }
 
 void hlt_policy_mistake(struct acl_parser *parser, const struct acl_word *word, const char *fmt,
                         ...)
 {
+    char text[512];
     va_list args;
 
     va_start(args, fmt);
-    problem_at(parser, HLT_PROBLEM_ERROR, word != NULL ? word->column : 0, fmt, args);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    add_problem(parser, HLT_PROBLEM_ERROR, word != NULL ? word->column : 0, text);
 }
 
 const char *hlt_policy_shown(struct acl_parser *parser, const char *text, size_t len)

@@ -142,8 +142,9 @@ static bool refuse(struct decider *decider, const char *what, const char *more)
     return false;
 }
 
-/* The member a name stands for; NULL for others, which are passed over. */
-static struct span *member(struct question *question, const struct hlt_json *json)
+/* The member a name stands for, and whether it is an object; false for others. */
+static bool find_member(struct question *question, const struct hlt_json *json, struct span **out,
+                        bool *object)
 {
     const struct {
         const char *name;
@@ -156,14 +157,16 @@ static struct span *member(struct question *question, const struct hlt_json *jso
 
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
         if (hlt_json_is(json, members[i].name)) {
-            return members[i].span;
+            *object = strcmp(members[i].name, "claims") == 0;
+            *out = members[i].span;
+            return true;
         }
     }
-    return NULL;
+    return false;
 }
 
-/* A name that is nearly one of ours is a slip that would silently make another client of the
- * question. */
+/* Members nobody knows are passed over. A name that is nearly one of ours is a slip that would
+ * silently make another client of the question. */
 static bool pass_over(struct decider *decider, struct hlt_json *json)
 {
     static const char *const names[] = {"user", "clientId", "access", "topic", "claims", NULL};
@@ -181,7 +184,7 @@ static bool pass_over(struct decider *decider, struct hlt_json *json)
 }
 
 static bool read_member(struct decider *decider, struct hlt_json *json, struct span *span,
-                        bool object, const char *wrong)
+                        bool object)
 {
     enum hlt_json_event event;
 
@@ -207,7 +210,10 @@ static bool read_member(struct decider *decider, struct hlt_json *json, struct s
         return true;
     }
     if (object || event != HLT_JSON_STRING) {
-        return refuse(decider, wrong, "");
+        return refuse(decider,
+                      object ? "claims must be an object or null"
+                             : "user, clientId, access and topic must be strings",
+                      "");
     }
     span->text = json->text;
     span->len = json->text_len;
@@ -229,14 +235,14 @@ static bool read_question(struct decider *decider, const char *line, size_t len,
                       event == HLT_JSON_ERROR ? json.error : "");
     }
     while ((event = hlt_json_next(&json)) == HLT_JSON_NAME) {
-        struct span *span = member(question, &json);
-        bool claims = span == &question->claims;
+        bool object = false;
+        struct span *span;
 
-        if (span == NULL
-                ? !pass_over(decider, &json)
-                : !read_member(decider, &json, span, claims,
-                               claims ? "claims must be an object or null"
-                                      : "user, clientId, access and topic must be strings")) {
+        if (!find_member(question, &json, &span, &object)) {
+            if (!pass_over(decider, &json)) {
+                return false;
+            }
+        } else if (!read_member(decider, &json, span, object)) {
             return false;
         }
     }
@@ -272,8 +278,10 @@ static bool read_access(struct decider *decider, const struct span *span, enum h
 
 static bool same_span(const struct span *left, const struct span *right)
 {
-    return (left->text == NULL) == (right->text == NULL) && left->len == right->len &&
-           (left->len == 0 || memcmp(left->text, right->text, left->len) == 0);
+    if (left->text == NULL || right->text == NULL) {
+        return left->text == right->text;
+    }
+    return left->len == right->len && memcmp(left->text, right->text, left->len) == 0;
 }
 
 /* The decoded text, malloc'd; NULL stays NULL. False if it holds a NUL. */

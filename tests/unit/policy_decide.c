@@ -587,8 +587,9 @@ static int expand(const struct session *session, const char *filter, bool strict
                 break;
             }
             for (int k = 0; k < n; k++) {
-                (void)snprintf(next[next_count++], 96, "%s%s%s", out[i], depth > 0 ? "/" : "",
-                               texts[k]);
+                int len_made = snprintf(next[next_count++], 96, "%s%s%s", out[i],
+                                        depth > 0 ? "/" : "", texts[k]);
+                cr_assert(len_made < 96);
             }
         }
         memcpy(out, next, sizeof(next));
@@ -961,9 +962,10 @@ Test(policy_decide, containing_and_overlapping_are_exact_for_all_small_filters, 
         struct hlt_policy *policy;
         struct hlt_view *views[2];
 
-        (void)snprintf(text, sizeof(text),
-                       "haltere 1\nuser a\nallow subscribe \"%s\"\nuser b\nallow read \"%s\"\n",
-                       filters[i], filters[i]);
+        int len = snprintf(text, sizeof(text),
+                           "haltere 1\nuser a\nallow subscribe \"%s\"\nuser b\nallow read \"%s\"\n",
+                           filters[i], filters[i]);
+        cr_assert(len < (int)sizeof(text));
         policy = policy_from(text);
         views[0] = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "", .user = "a"});
         views[1] = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "", .user = "b"});
