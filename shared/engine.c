@@ -394,10 +394,7 @@ static void ring_timers(struct hlt_engine *engine, struct hlt_now now)
 /* After a restart the retained topics may tell an old story: put it right, some devices a tick. */
 static void resay(struct hlt_engine *engine, struct hlt_now now)
 {
-    if (engine->resay >= engine->devices.used) {
-        return;
-    }
-    for (unsigned n = 0; n < TICK_RESAY && engine->resay < engine->devices.used; engine->resay++) {
+    for (unsigned n = 0; n < TICK_RESAY && engine->resay < engine->resay_end; engine->resay++) {
         struct hlt_device *device = hlt_device_at(&engine->devices, engine->resay);
         if (device == NULL) {
             continue;

@@ -61,8 +61,8 @@ struct hlt_engine {
     bool flushing;        /* a round of hand-over is under way */
     bool publish_devices; /* health_publish allows retained topics per device */
     bool publish_told;
-    uint32_t resay;  /* next slab entry whose availability is said again after the start */
-    uint32_t online; /* devices with a session online */
+    uint32_t resay, resay_end; /* slab entries of restored devices still to be said again */
+    uint32_t online;           /* devices with a session online */
     int64_t log_second;
     unsigned log_lines;
     uint64_t log_held;

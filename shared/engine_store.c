@@ -315,6 +315,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
             hlt_engine_watch_silence(engine, device, now);
         }
     }
+    engine->resay_end = engine->devices.used;
     begin_stream(engine, &r);
     return HLT_OK;
 }

@@ -26,6 +26,7 @@ Test(alert, a_value_over_the_critical_bound_fires_once_and_repeats_only_count)
     cr_expect_str_eq(fx_field(&fx, CRIT, "threshold"), "80");
     cr_expect_str_eq(fx_field(&fx, CRIT, "severity"), "critical");
     cr_expect_str_eq(fx_field(&fx, CRIT, "startsAt"), "2027-01-15T08:00:00.000Z");
+    fx_advance(&fx, 1000);
     cr_expect(fx_count(&fx, "alerts/active/boiler/temperature_high:temperature", "\"firing\"") ==
               1);
     cr_expect(hlt_engine_counters(fx.engine)->alerts_repeated == 2);
