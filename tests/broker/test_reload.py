@@ -81,6 +81,22 @@ class Policy(harness.BrokerTest):
             lambda a: a["alertname"] == "policy_reload_failed" and a["status"] == "resolved")
         self.assertEqual(resolved["id"], alert["id"])
 
+    def test_an_mqtt_5_subscriber_is_told_what_an_alert_is(self):
+        broker = self.start()
+        operator = broker.operator(version=5).connect()
+        operator.subscribe("alerts/critical")
+        broker.write_policy(BROKEN)
+        broker.sighup()
+        message = operator.next("alerts/critical")
+        alert = json.loads(message.payload)
+        self.assertEqual(message.properties.ContentType, "application/json")
+        self.assertEqual(message.properties.PayloadFormatIndicator, 1)
+        event = dict(message.properties.UserProperty)
+        self.assertEqual(event["specversion"], "1.0")
+        self.assertEqual(event["id"], alert["id"])
+        self.assertEqual(event["time"], alert["updatedAt"])
+        self.assertTrue(event["type"] and event["source"])
+
     def test_a_missing_policy_keeps_the_old_one(self):
         broker = self.start()
         wire = broker.wire(5)
