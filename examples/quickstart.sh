@@ -516,13 +516,18 @@ keep_running()
 {
     local name
     for name in watch desk log; do stop "$name" || true; done
+    # By its directory again, and because a zombie that nobody collects still has an id but no directory.
     cat >stop <<END
 #!/bin/sh
 # Stops what quickstart.sh --keep left running, and removes this directory.
-for pid in \$(cat "$dir/pids"); do
-    if [ "\$(readlink "/proc/\$pid/cwd")" = "$dir" ]; then
-        kill "\$pid" && timeout $start_s tail -f -s 0.1 --pid="\$pid" /dev/null
-    fi
+runs() { [ "\$(readlink "/proc/\$1/cwd")" = "$dir" ]; }
+for pid in \$(tac "$dir/pids"); do # the broker is among the first that were started
+    if runs "\$pid"; then kill "\$pid"; fi
+    left=${start_s}0
+    while runs "\$pid" && [ \$left -gt 0 ]; do
+        sleep 0.1
+        left=\$((left - 1))
+    done
 done
 cd / && rm -rf "$dir"
 END
