@@ -71,9 +71,31 @@ static void init(void *state)
     ((struct ewma *)state)->restraint_level = 1;
 }
 
+/* fmin() and fmax() of libm are calls, for the sake of NaN; these are one instruction. A NaN in `a`
+ * gives `b`, as there; there is none in `b`. */
+static inline double least(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+static inline double most(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+static inline float leastf(float a, float b)
+{
+    return a < b ? a : b;
+}
+
+static inline float mostf(float a, float b)
+{
+    return a > b ? a : b;
+}
+
 static double clip(double value, double limit)
 {
-    return fmin(fmax(value, -limit), limit);
+    return least(most(value, -limit), limit);
 }
 
 /* What one value means, before it is learnt. */
@@ -86,7 +108,7 @@ struct view {
 static struct view look(const struct ewma *self, double value)
 {
     struct view view = {.residual = value - self->mean, .step = value - self->last};
-    double floor = NOISE_FLOOR * fmax(fabs(value), fabs(self->mean)) + NOISE_FLOOR_ABSOLUTE;
+    double floor = NOISE_FLOOR * most(fabs(value), fabs(self->mean)) + NOISE_FLOOR_ABSOLUTE;
 
     view.sigma = sqrt(self->variance + floor * floor);
     view.step_sigma = sqrt(self->step_variance + floor * floor);
@@ -112,11 +134,11 @@ static float event_ratio(const struct ewma *self, const struct view *view)
     if (!leads_away(view) || size < fabs(view->residual) / 2) {
         return 0;
     }
-    ratio = fmax(z, size / view->step_sigma) / (EVENT_Z * early * restraint);
+    ratio = most(z, size / view->step_sigma) / (EVENT_Z * early * restraint);
     if (self->known_step > KNOWN_FROM * view->step_sigma) {
-        ratio = fmin(ratio, size / (KNOWN_MARGIN * restraint * self->known_step));
+        ratio = least(ratio, size / (KNOWN_MARGIN * restraint * self->known_step));
     }
-    return (float)fmin(ratio, Z_MAX);
+    return (float)least(ratio, Z_MAX);
 }
 
 static void remember_step(struct ewma *self, const struct view *view)
@@ -126,8 +148,8 @@ static void remember_step(struct ewma *self, const struct view *view)
     self->known_step -= self->known_step * KNOWN_MEMORY;
     self->once_step -= self->once_step * KNOWN_MEMORY;
     if (leads_away(view) && size > self->known_step) {
-        self->known_step = fmin(self->once_step, size);
-        self->once_step = fmax(self->once_step, size);
+        self->known_step = least(self->once_step, size);
+        self->once_step = most(self->once_step, size);
     }
 }
 
@@ -142,12 +164,12 @@ static float level_statistic(struct ewma *self, const struct view *view)
     float first = 1.0F / (float)(self->count + 1);
     float z = self->count > 5 ? (float)clip((double)view->z, CLIP) : 0;
 
-    self->short_z += fmaxf(SHORT, first) * (z - self->short_z);
-    self->middle_z += fmaxf(MIDDLE, first) * (z - self->middle_z);
+    self->short_z += mostf(SHORT, first) * (z - self->short_z);
+    self->middle_z += mostf(MIDDLE, first) * (z - self->middle_z);
     if (self->count < LEARN_LEVEL) {
         return 0;
     }
-    return fmaxf(level_of(self->short_z, self->short_size),
+    return mostf(level_of(self->short_z, self->short_size),
                  level_of(self->middle_z, self->middle_size));
 }
 
@@ -156,7 +178,7 @@ static float level_statistic(struct ewma *self, const struct view *view)
  * weight while things are out of line, or a shift would make itself normal before it is over. */
 static double slow_weight(const struct ewma *self, float q)
 {
-    double weight = fmax(SLOW, fmin(1, 2.0 / (self->count + 1)));
+    double weight = most(SLOW, least(1, 2.0 / (self->count + 1)));
     double strange = (double)(q / FREEZE_Q);
 
     return self->count > LEARN_FREEZE ? weight / (1 + strange * strange) : weight;
@@ -204,21 +226,21 @@ static bool judge_level(struct ewma *self, const struct view *view, float q)
     }
     self->told = 1;
     self->quiet = QUIET;
-    self->restraint_level = fminf(self->restraint_level * RESTRAINT_LEVEL, RESTRAINT_MAX);
+    self->restraint_level = leastf(self->restraint_level * RESTRAINT_LEVEL, RESTRAINT_MAX);
     return true;
 }
 
 /* The event score after inhibition: 0.5 and more is an alert. */
 static float judge_event(struct ewma *self, float ratio)
 {
-    float over = fmaxf(ratio - INHIBIT_SHARE * self->inhibit, 0);
+    float over = mostf(ratio - INHIBIT_SHARE * self->inhibit, 0);
 
-    self->inhibit = fmaxf(self->inhibit * INHIBIT_MEMORY, fminf(ratio, INHIBIT_MAX));
+    self->inhibit = mostf(self->inhibit * INHIBIT_MEMORY, leastf(ratio, INHIBIT_MAX));
     self->restraint_event -= (self->restraint_event - 1) * RESTRAINT_MEMORY;
     if (over >= 1) {
         self->told = 1;
         self->quiet = QUIET;
-        self->restraint_event = fminf(self->restraint_event * RESTRAINT_EVENT, RESTRAINT_MAX);
+        self->restraint_event = leastf(self->restraint_event * RESTRAINT_EVENT, RESTRAINT_MAX);
     }
     return over / (over + 1);
 }
@@ -256,7 +278,7 @@ static void update(void *state, double value, int64_t time_ms, struct hlt_detect
         out->event = judge_event(self, event_ratio(self, &view));
         due = judge_level(self, &view, q);
         out->level = q / (q + LEVEL_ON);
-        out->score = due ? fmaxf(out->event, out->level) : out->event;
+        out->score = due ? mostf(out->event, out->level) : out->event;
     }
     out->expected = (float)clip(self->mean, FLT_MAX);
     out->z = out->learning ? 0 : view.z;
