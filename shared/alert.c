@@ -437,7 +437,7 @@ void hlt_alert_ring(struct hlt_engine *engine, struct hlt_alert *alert, struct h
     if (alert->state != HLT_ALERT_ACTIVE) {
         return;
     }
-    if (rule == NULL || !rule->enabled) {
+    if (hlt_engine_rule_for(rule, alert->device) == NULL) {
         hlt_alert_resolve(engine, alert, now, "the rule is gone");
         return;
     }

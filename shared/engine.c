@@ -161,18 +161,6 @@ const struct hlt_rule *hlt_engine_rule_for(const struct hlt_rule *rule,
     return rule != NULL && rule->enabled && hlt_rule_covers(rule, class) ? rule : NULL;
 }
 
-static void resolve_orphans(struct hlt_engine *engine, struct hlt_now now)
-{
-    for (struct hlt_alert *alert = engine->alerts.active.oldest, *next; alert != NULL;
-         alert = next) {
-        const struct hlt_rule *rule = hlt_rules_find(engine->rules, alert->name);
-        next = alert->newer;
-        if (hlt_engine_rule_for(rule, alert->device) == NULL) {
-            hlt_alert_resolve(engine, alert, now, "the rule is gone");
-        }
-    }
-}
-
 void hlt_engine_set_rules(struct hlt_engine *engine, struct hlt_rules *rules, struct hlt_now now)
 {
     struct hlt_rules *old = engine->rules;
@@ -185,14 +173,24 @@ void hlt_engine_set_rules(struct hlt_engine *engine, struct hlt_rules *rules, st
     }
     engine->rules = rules;
     hlt_engine_index_rules(engine);
-    resolve_orphans(engine, now);
-    for (uint32_t i = 0; i < engine->devices.used; i++) {
-        struct hlt_device *device = hlt_device_at(&engine->devices, i);
+    for (struct hlt_alert *alert = engine->alerts.active.oldest; alert != NULL;
+         alert = alert->newer) {
+        hlt_timer_set(&engine->wheel, &alert->timer, now.mono_ms); /* looks at its rule again */
+    }
+    engine->rewatch = 0;
+    engine->rewatch_end = engine->devices.used;
+    hlt_rules_free(old);
+}
+
+/* The silence rule may have changed for everybody: set the timers again, some devices a tick. */
+static void rewatch(struct hlt_engine *engine, struct hlt_now now)
+{
+    for (unsigned n = 0; n < TICK_TIMERS && engine->rewatch < engine->rewatch_end; n++) {
+        struct hlt_device *device = hlt_device_at(&engine->devices, engine->rewatch++);
         if (device != NULL && !device->silent) {
             hlt_engine_watch_silence(engine, device, now);
         }
     }
-    hlt_rules_free(old);
 }
 
 const struct hlt_rules *hlt_engine_rules(const struct hlt_engine *engine)
@@ -466,6 +464,7 @@ void hlt_engine_tick(struct hlt_engine *engine, struct hlt_now now)
     engine->counters.ticks++;
     ring_timers(engine, now);
     resay(engine, now);
+    rewatch(engine, now);
     heartbeat(engine, now);
     hlt_engine_hand_over(engine, now, TICK_RECORDS);
 }

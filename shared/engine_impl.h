@@ -60,9 +60,9 @@ struct hlt_engine {
     int64_t heartbeat_mono_ms, flush_mono_ms;
     bool flushing;        /* a round of hand-over is under way */
     bool publish_devices; /* health_publish allows retained topics per device */
-    bool publish_told;
-    uint32_t resay, resay_end; /* slab entries of restored devices still to be said again */
-    uint32_t online;           /* devices with a session online */
+    uint32_t resay, resay_end;     /* slab entries of restored devices still to be said again */
+    uint32_t rewatch, rewatch_end; /* slab entries whose silence timer is to be set again */
+    uint32_t online;               /* devices with a session online */
     int64_t log_second;
     unsigned log_lines;
     uint64_t log_held;
@@ -109,6 +109,11 @@ struct hlt_session *hlt_session_restore(struct hlt_engine *engine, const char *c
                                         const struct hlt_identity_record *record,
                                         struct hlt_now now);
 void hlt_session_drop(struct hlt_engine *engine, struct hlt_session *session);
+/* End a session for good: from now on nothing is allowed, wills included. An online one is told why
+ * and kicked a tick later; an offline one keeps nothing but its place. `gone` is HLT_GONE_BANNED or
+ * HLT_GONE_REVOKED. Ends with the next accepted login. */
+void hlt_session_bar(struct hlt_engine *engine, struct hlt_session *session, uint8_t gone,
+                     struct hlt_now now);
 
 /* health.c */
 /* Judge the device again if it is due (or `force`), publish what changed. */

@@ -533,15 +533,15 @@ static bool hand_counters(struct hlt_engine *engine, struct hlt_now now)
 }
 
 /* Alerts leave at once: on disk within about a quarter of a second when the disk keeps up. */
-static bool hand_alerts(struct hlt_engine *engine)
+static bool hand_alerts(struct hlt_engine *engine, unsigned slice)
 {
     bool any = false;
 
     while (engine->alerts.dirty != NULL) {
         struct hlt_alert *alert = engine->alerts.dirty;
         /* Its device must be known before it: a restart drops alerts of unknown devices. */
-        if (alert->device != &engine->broker && alert->device->dirty &&
-            !hand_device(engine, alert->device)) {
+        if (slice-- == 0 || (alert->device != &engine->broker && alert->device->dirty &&
+                             !hand_device(engine, alert->device))) {
             return false;
         }
         if (!hand_alert(engine, alert)) {
@@ -590,7 +590,7 @@ bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigne
     if (engine->store == NULL) {
         return true;
     }
-    if (!hand_alerts(engine)) {
+    if (!hand_alerts(engine, slice)) {
         return false;
     }
     if (!engine->flushing) {
