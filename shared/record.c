@@ -506,6 +506,8 @@ const char *hlt_disconnect_word(unsigned reason)
         [HLT_GONE_KICKED] = "kicked",
         [HLT_GONE_SHUTDOWN] = "broker_shutdown",
         [HLT_GONE_UNKNOWN] = "unknown",
+        [HLT_GONE_BANNED] = "banned",
+        [HLT_GONE_REVOKED] = "revoked",
     };
 
     return word_of(words, sizeof(words) / sizeof(words[0]), reason);

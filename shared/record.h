@@ -121,7 +121,9 @@ enum hlt_disconnect {
     HLT_GONE_KICKED_EXPIRED,
     HLT_GONE_KICKED,
     HLT_GONE_SHUTDOWN,
-    HLT_GONE_UNKNOWN
+    HLT_GONE_UNKNOWN,
+    HLT_GONE_BANNED,
+    HLT_GONE_REVOKED
 };
 const char *hlt_disconnect_word(
     unsigned reason); /* "connection_lost", "duplicate_client_id", "token_expired", ... */

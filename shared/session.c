@@ -418,6 +418,9 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
     if (strcmp(claims->sub, session->claims->sub) != 0) {
         return HLT_REASON_SUBJECT;
     }
+    if (session->barred) { /* a new token does not stop the kick that is on its way */
+        return session->gone == HLT_GONE_BANNED ? HLT_REASON_BANNED : HLT_REASON_REVOKED;
+    }
     if (claims->iat_s < session->claims->iat_s) {
         return HLT_REASON_NOT_YET; /* an older token must not replace a newer one */
     }
@@ -507,12 +510,38 @@ static void tell_expiring(struct hlt_engine *engine, struct hlt_session *session
         true, session->client_id);
 }
 
+void hlt_session_bar(struct hlt_engine *engine, struct hlt_session *session, uint8_t gone,
+                     struct hlt_now now)
+{
+    if (session->barred) {
+        return;
+    }
+    session->barred = true;
+    session->gone = gone;
+    if (session->online) {
+        session->phase = PHASE_TOLD;
+        tell_expiring(engine, session, now, hlt_disconnect_word(gone));
+        hlt_timer_set(&engine->wheel, &session->timer, now.mono_ms);
+    }
+}
+
+static int64_t kick(struct hlt_engine *engine, const struct hlt_session *session,
+                    struct hlt_now now)
+{
+    engine->counters.kicks++;
+    hlt_outbox_kick(&engine->out, session->client_id, session->login, !session->barred);
+    return now.mono_ms + KICK_RETRY_MS;
+}
+
 static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session,
                           struct hlt_now now)
 {
     int64_t left = session->ends_wall_ms - now.wall_ms;
     int64_t notice = engine->options->expiry_notice_s * 1000;
 
+    if (session->barred) {
+        return kick(engine, session, now);
+    }
     if (left > 0) {
         if (notice > 0 && !session->noticed && left <= notice) {
             session->noticed = true;
@@ -528,9 +557,7 @@ static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session
         tell_expiring(engine, session, now, "token_expired");
         return now.mono_ms; /* the kick: at the next slot of the wheel, so never in this tick */
     }
-    engine->counters.kicks++;
-    hlt_outbox_kick(&engine->out, session->client_id, session->login, true);
-    return now.mono_ms + KICK_RETRY_MS;
+    return kick(engine, session, now);
 }
 
 void hlt_session_timer(struct hlt_engine *engine, struct hlt_session *session, struct hlt_now now)
