@@ -5,8 +5,8 @@
 #include "../shared/jsonpull.h"
 #include "plugin.h"
 
-#define ACTIONS_A_CALL                                                                             \
-    2048u /* the broker queues what is published: the rest waits for the next call */
+/* The broker queues what is published: the rest waits for the next call. */
+#define ACTIONS_A_CALL 2048u
 
 /* The string member `name` of a document we made ourselves, into `out`; false if there is none. */
 static bool member(const struct hlt_action *action, const char *name, char *out, size_t out_bytes)
@@ -91,6 +91,7 @@ static void act_kick(struct plugin *self, const struct hlt_action *action)
     }
     session = hlt_engine_session_by_id(self->engine, action->client_id);
     if (session == NULL || !session->online || session->login != action->login) {
+        hlt_engine_counters(self->engine)->kicks_dropped++;
         return;
     }
     session->kicking = true;

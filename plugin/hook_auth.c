@@ -12,8 +12,8 @@
 #include "version.h"
 
 #define METHOD "JWT" /* the Authentication Method of MQTT 5 */
-#define ASKING_AGAIN_MS                                                                            \
-    1000 /* a broker that does not tick: SIGHUP's questions are over after this pause */
+/* A broker that does not tick: SIGHUP's questions are over after this pause. */
+#define ASKING_AGAIN_MS 1000
 
 /* What a client showed. The strings are the broker's: gone after mosquitto_set_username(). */
 struct attempt {

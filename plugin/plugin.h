@@ -11,13 +11,12 @@
 #define HLT_CONTROL_TOPIC "$CONTROL/haltere/v1"
 #define HLT_CONTROL_RESPONSE "$CONTROL/haltere/v1/response"
 
-#define HLT_WORK_INTERVAL_MS                                                                       \
-    20 /* timers run at most this often; 2.0 ticks after every loop pass                           \
-        */
-#define HLT_TICK_LATE_MS                                                                           \
-    1000                     /* no tick for so long: other hooks drive the timers (facts: TICK)    \
-                              */
-#define HLT_NEXT_TICK_MS 100 /* asked of 2.1 at every tick, or ticks stop */
+/* Timers run at most this often; 2.0 ticks after every loop pass. */
+#define HLT_WORK_INTERVAL_MS 20
+/* No tick for so long: other hooks drive the timers (facts: TICK). */
+#define HLT_TICK_LATE_MS 1000
+/* Asked of 2.1 at every tick, or ticks stop. */
+#define HLT_NEXT_TICK_MS 100
 
 struct hlt_views;  /* views.c: policies in use and the views bound to them */
 struct hlt_reload; /* reload.c: the thread that reads keys, policy and rules again */

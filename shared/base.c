@@ -8,8 +8,7 @@
 
 #include "text.h"
 
-#define PROBLEM_TEXT_MAX                                                                           \
-    1024 /* bytes of one problem's text before control bytes are shown as \xNN */
+#define PROBLEM_TEXT_MAX 1024 /* bytes of a problem's text before control bytes become \xNN */
 
 enum hlt_rc hlt_fail(struct hlt_err *err, enum hlt_rc rc, const char *fmt, ...)
 {
