@@ -8,7 +8,7 @@
 #include "../shared/hash.h"
 #include "plugin.h"
 
-#define OTHERS 1024u /* cached views of other logins, a power of two */
+#define OTHERS 1024u        /* cached views of other logins, a power of two */
 #define OTHERS_KEY_MAX 512u /* longer client id and user name together: bound for each question */
 #define SWEEP_VIEWS 500u    /* views freed a tick: well under a millisecond */
 
