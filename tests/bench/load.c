@@ -3,7 +3,11 @@
  *
  * Three kinds of work, one JSON line of results on stdout:
  *   messages  closed loop: at most --window messages are outstanding, counted by what the first
- *             subscriber has not seen yet; without a subscriber by PUBACK, or by PINGREQ (QoS 0)
+ *             subscriber has not seen yet; without a subscriber by PUBACK, or by PINGREQ (QoS 0).
+ *             With --rate messages go out in step with the clock, every TICK_NS, and what comes is
+ *             read then, too: nobody is woken by the broker. In a closed loop the slower broker
+ *             finds this program asleep more often and pays for waking it, so that its CPU time a
+ *             message is that of another load (seen: a third more)
  *   --alerts  one at a time: a plain hop, then a reading above the limit until its alert is seen
  *   --logins  connect, CONNACK, disconnect; --window at a time
  *
@@ -37,7 +41,8 @@
 #define SAMPLES_MAX (1u << 20)
 #define STALL_S 2.0   /* nothing comes any more: what is outstanding is lost */
 #define ANSWER_S 10.0 /* for CONNACK and SUBACK */
-#define STAMP 20      /* digits of the send time at a payload's end */
+#define TICK_NS 1000000u
+#define STAMP 20 /* digits of the send time at a payload's end */
 
 enum { CONNACK = 2, PUBLISH = 3, PUBACK = 4, SUBACK = 9, PINGRESP = 13 };
 
@@ -65,7 +70,7 @@ struct cpu {
 
 static struct {
     uint16_t port;
-    unsigned pubs, subs, qos, window, warmup, alerts, logins, pause_us;
+    unsigned pubs, subs, qos, window, rate, warmup, alerts, logins, pause_us;
     uint64_t count;
     double seconds;
     long pid;
@@ -400,6 +405,20 @@ static bool take(struct conn *conn)
     return true;
 }
 
+/* Everything there is, without waiting. */
+static bool take_all(void)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < conn_count; i++) {
+        flush(&conns[i]);
+        while (take(&conns[i])) {
+            any = true;
+        }
+    }
+    return any;
+}
+
 static bool poll_all(int timeout_ms)
 {
     static struct pollfd fds[CLIENTS_MAX];
@@ -502,6 +521,29 @@ static bool ping_paced(void)
     return opt.subs == 0 && opt.qos == 0;
 }
 
+/* With --rate: how many may be out by now. */
+static uint64_t due(uint64_t elapsed_ns)
+{
+    return opt.rate == 0 ? UINT64_MAX : (uint64_t)((double)elapsed_ns * 1e-9 * opt.rate);
+}
+
+/* Wait for what comes, or with --rate for the next tick; true if something came. */
+static bool wait_turn(void)
+{
+    struct timespec next;
+
+    if (opt.rate == 0) {
+        return poll_all(100);
+    }
+    bool any = take_all();
+    uint64_t now = mono_ns();
+    uint64_t at = now - now % TICK_NS + TICK_NS;
+    next.tv_sec = (time_t)(at / 1000000000u);
+    next.tv_nsec = (long)(at % 1000000000u);
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &next, NULL);
+    return take_all() || any;
+}
+
 /* Fill the window, turn by turn among the publishers. */
 static void refill(uint64_t until)
 {
@@ -545,6 +587,7 @@ static void run(uint64_t count, double limit_s)
 {
     uint64_t until = count > 0 ? sent + count : UINT64_MAX;
     uint64_t begin = mono_ns();
+    uint64_t base = sent;
     uint64_t heard = begin;
 
     while (sent < until || !settled()) {
@@ -552,11 +595,12 @@ static void run(uint64_t count, double limit_s)
         if (sent < until && limit_s > 0 && (double)(now - begin) > limit_s * 1e9) {
             until = sent;
         }
-        refill(until);
+        uint64_t may = due(now - begin) < until - base ? base + due(now - begin) : until;
+        refill(may);
         if (sent >= until) {
             close_batches();
         }
-        if (poll_all(100)) {
+        if (wait_turn()) {
             heard = mono_ns();
         } else if ((double)(mono_ns() - heard) > STALL_S * 1e9) {
             if (sent == back + lost) {
@@ -702,7 +746,8 @@ static void take_login(int fd)
 static void logins(void)
 {
     static struct pollfd fds[CLIENTS_MAX];
-    unsigned width = opt.window < opt.logins ? opt.window : opt.logins;
+    unsigned most = opt.window < CLIENTS_MAX ? opt.window : CLIENTS_MAX;
+    unsigned width = most < opt.logins ? most : opt.logins;
     unsigned begun = 0, done = 0;
     struct cpu before = broker_cpu();
     uint64_t begin = mono_ns();
@@ -796,7 +841,8 @@ static void set_option(int name, const char *value)
     case 'P': opt.pubs = (unsigned)number(value, CLIENTS_MAX / 2); break;
     case 'S': opt.subs = (unsigned)number(value, CLIENTS_MAX / 2); break;
     case 'q': opt.qos = (unsigned)number(value, 1); break;
-    case 'w': opt.window = (unsigned)number(value, CLIENTS_MAX); break;
+    case 'w': opt.window = (unsigned)number(value, 100000); break;
+    case 'r': opt.rate = (unsigned)number(value, 10000000); break;
     case 'n': opt.count = number(value, 1000000000); break;
     case 's': opt.seconds = (double)number(value, 3600); break;
     case 'u': opt.warmup = (unsigned)number(value, 10000000); break;
@@ -812,11 +858,12 @@ static void set_option(int name, const char *value)
 int main(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"port", 1, NULL, 'p'},   {"credentials", 1, NULL, 'c'}, {"pubs", 1, NULL, 'P'},
-        {"subs", 1, NULL, 'S'},   {"qos", 1, NULL, 'q'},         {"window", 1, NULL, 'w'},
-        {"count", 1, NULL, 'n'},  {"seconds", 1, NULL, 's'},     {"warmup", 1, NULL, 'u'},
-        {"filter", 1, NULL, 'f'}, {"alerts", 1, NULL, 'a'},      {"pause-us", 1, NULL, 'z'},
-        {"logins", 1, NULL, 'l'}, {"pid", 1, NULL, 'i'},         {NULL, 0, NULL, 0}};
+        {"port", 1, NULL, 'p'},     {"credentials", 1, NULL, 'c'}, {"pubs", 1, NULL, 'P'},
+        {"subs", 1, NULL, 'S'},     {"qos", 1, NULL, 'q'},         {"window", 1, NULL, 'w'},
+        {"rate", 1, NULL, 'r'},     {"count", 1, NULL, 'n'},       {"seconds", 1, NULL, 's'},
+        {"warmup", 1, NULL, 'u'},   {"filter", 1, NULL, 'f'},      {"alerts", 1, NULL, 'a'},
+        {"pause-us", 1, NULL, 'z'}, {"logins", 1, NULL, 'l'},      {"pid", 1, NULL, 'i'},
+        {NULL, 0, NULL, 0}};
     int name;
 
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
