@@ -6,8 +6,11 @@
 #include <endian.h>
 #include <locale.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "hash.h"
 
 enum state {
     VALUE,        /* a value must come */
@@ -638,35 +641,54 @@ bool hlt_json_is(const struct hlt_json *reader, const char *want)
 
 /* ---- whole documents ---- */
 
+#define NAME_SLOTS (2 * HLT_JSON_NAMES_MAX) /* a power of two, never more than half full */
+#define NAME_HASHED 256                     /* decoded bytes of a name that its hash covers */
+
 struct name {
-    uint32_t hash; /* of the decoded bytes (FNV-1a): only spares most comparisons */
+    uint32_t hash; /* of the decoded beginning and the object; its low bits choose the first slot */
     uint32_t len;
     const char *text;
+    uint32_t object; /* names are compared within one */
+    uint32_t slot;
 };
 
-/* The member names of every object that is open: those of inner objects lie on top. */
+/* The member names of every object that is open: those of inner objects lie on top. They are found
+ * by hash: pairwise, 8 KB of short names cost more than a signature (bench: token). */
 struct names {
     struct name item[HLT_JSON_NAMES_MAX];
+    uint16_t slot[NAME_SLOTS]; /* index + 1; 0: free */
     size_t count;
     size_t first[HLT_JSON_DEPTH + 1]; /* by depth: where the names of that object begin */
+    uint32_t object[HLT_JSON_DEPTH + 1], objects;
+    size_t values_left;
 };
 
-static uint32_t decoded_hash(const char *text, size_t len)
+static struct hlt_hash_key name_key;
+
+static void make_name_key(void)
+{
+    /* Without randomness the key stays zero: slower for crafted names, never wrong. */
+    (void)hlt_hash_key_init(&name_key);
+}
+
+/* Keyed, for the names come from strangers. */
+static uint32_t decoded_hash(const char *text, size_t len, bool escaped)
 {
     const char *end = text + len;
-    uint32_t hash = 2166136261U;
+    char decoded[NAME_HASHED + 4];
+    size_t used = 0;
 
-    while (text < end) {
-        char piece[4];
-        size_t piece_len = next_decoded(piece, &text, end);
+    if (!escaped) {
+        return (uint32_t)hlt_hash(&name_key, text, len < NAME_HASHED ? len : NAME_HASHED);
+    }
+    while (text < end && used < NAME_HASHED) {
+        size_t piece_len = next_decoded(decoded + used, &text, end);
         if (piece_len == 0) {
             break; /* cannot be: the reader has checked the escapes */
         }
-        for (size_t i = 0; i < piece_len; i++) {
-            hash = (hash ^ (unsigned char)piece[i]) * 16777619U;
-        }
+        used += piece_len;
     }
-    return hash;
+    return (uint32_t)hlt_hash(&name_key, decoded, used < NAME_HASHED ? used : NAME_HASHED);
 }
 
 static bool same_decoded(const struct name *a, const struct name *b)
@@ -696,20 +718,43 @@ static bool same_decoded(const struct name *a, const struct name *b)
 
 static const char *add_name(struct names *names, const struct hlt_json *reader)
 {
-    struct name name = {.hash = decoded_hash(reader->text, reader->text_len),
-                        .len = (uint32_t)reader->text_len,
-                        .text = reader->text};
+    struct name name = {.len = (uint32_t)reader->text_len,
+                        .text = reader->text,
+                        .object = names->object[reader->depth]};
 
-    for (size_t i = names->first[reader->depth]; i < names->count; i++) {
-        if (names->item[i].hash == name.hash && same_decoded(&names->item[i], &name)) {
+    /* The same names in many objects (a list of rules) must not share a slot. */
+    name.hash =
+        decoded_hash(reader->text, reader->text_len, reader->escaped) ^ name.object * 0x9E3779B9U;
+    name.slot = name.hash % NAME_SLOTS;
+    while (names->slot[name.slot] != 0) {
+        const struct name *other = &names->item[names->slot[name.slot] - 1];
+        if (other->hash == name.hash && other->object == name.object &&
+            same_decoded(other, &name)) {
             return "member name given twice";
         }
+        name.slot = (name.slot + 1) % NAME_SLOTS;
     }
     if (names->count == HLT_JSON_NAMES_MAX) {
         return "too many member names";
     }
     names->item[names->count++] = name;
+    names->slot[name.slot] = (uint16_t)names->count;
     return NULL;
+}
+
+static void open_object(struct names *names, unsigned depth)
+{
+    names->first[depth] = names->count;
+    names->object[depth] = names->objects++;
+}
+
+/* Last in, first out: so no name that stays was ever pushed on by one that goes. */
+static void close_object(struct names *names, unsigned depth)
+{
+    while (names->count > names->first[depth]) {
+        names->count--; /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.ArraySubscript) */
+        names->slot[names->item[names->count].slot] = 0; /* add_name wrote all below count */
+    }
 }
 
 static const char *check_names(struct hlt_json *reader, struct names *names, bool object)
@@ -725,30 +770,44 @@ static const char *check_names(struct hlt_json *reader, struct names *names, boo
         switch (event) {
         case HLT_JSON_ERROR: return reader->error;
         case HLT_JSON_DONE: return NULL;
-        case HLT_JSON_OBJECT_BEGIN: names->first[reader->depth] = names->count; break;
-        case HLT_JSON_OBJECT_END: names->count = names->first[reader->depth + 1]; break;
+        case HLT_JSON_OBJECT_BEGIN: open_object(names, reader->depth); break;
+        case HLT_JSON_OBJECT_END: close_object(names, reader->depth + 1); break;
         case HLT_JSON_NAME: error = add_name(names, reader); break;
         default: break;
         }
         if (error != NULL) {
             return error;
         }
+        if (event != HLT_JSON_NAME && event != HLT_JSON_OBJECT_END && event != HLT_JSON_ARRAY_END &&
+            names->values_left-- == 0) {
+            return "too many values";
+        }
     }
 }
 
-const char *hlt_json_check(const char *input, size_t len, bool object, size_t *at)
+const char *hlt_json_check_few(const char *input, size_t len, bool object, size_t values_max,
+                               size_t *at)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct names names;
     struct hlt_json reader;
     const char *error;
 
-    names.count = 0; /* the rest is written before it is read, and it is 16 KiB */
+    (void)pthread_once(&once, make_name_key);
+    names.values_left = values_max;
+    names.count = names.objects = 0; /* the rest is written before it is read, and it is 24 KiB */
+    memset(names.slot, 0, sizeof(names.slot));
     hlt_json_begin(&reader, input, len);
     error = len > UINT32_MAX ? "document too large" : check_names(&reader, &names, object);
     if (error != NULL && at != NULL) {
         *at = reader.at;
     }
     return error;
+}
+
+const char *hlt_json_check(const char *input, size_t len, bool object, size_t *at)
+{
+    return hlt_json_check_few(input, len, object, SIZE_MAX, at);
 }
 
 void hlt_json_position(const char *input, size_t offset, unsigned *line, unsigned *column)

@@ -209,7 +209,7 @@ static enum hlt_reason read_header(struct header *header, const char *json, size
     struct hlt_json reader;
     enum hlt_reason reason = HLT_REASON_OK;
     size_t at = 0;
-    const char *error = hlt_json_check(json, len, true, &at);
+    const char *error = hlt_json_check_few(json, len, true, HLT_TOKEN_VALUES_MAX, &at);
 
     if (error != NULL) {
         return hlt_refuse(detail, HLT_REASON_MALFORMED, "header: %s at byte %zu", error, at);
@@ -398,7 +398,8 @@ static enum hlt_reason authenticate(struct attempt *attempt, struct hlt_verifier
     if (reason != HLT_REASON_OK) {
         return reason;
     }
-    error = hlt_json_check(attempt->json[1], attempt->json_len[1], true, &at);
+    error =
+        hlt_json_check_few(attempt->json[1], attempt->json_len[1], true, HLT_TOKEN_VALUES_MAX, &at);
     if (error != NULL) {
         return hlt_refuse(detail, HLT_REASON_MALFORMED, "payload: %s at byte %zu", error, at);
     }

@@ -518,6 +518,51 @@ Test(jsonpull, check_limits_the_names_open_at_once)
     free(text);
 }
 
+Test(jsonpull, check_counts_every_value_when_asked)
+{
+    static const char text[] = "{\"a\":[1,true,{\"b\":null}],\"c\":\"x\"}"; /* 7 values */
+
+    cr_expect(hlt_json_check_few(text, strlen(text), true, 7, NULL) == NULL);
+    const char *error = hlt_json_check_few(text, strlen(text), true, 6, NULL);
+    cr_expect(error != NULL && strcmp(error, "too many values") == 0);
+}
+
+/* Names are found by a hash of their first 256 bytes and the object they are in. */
+Test(jsonpull, check_tells_long_and_escaped_names_apart)
+{
+    char text[4096], name[300];
+
+    memset(name, 'n', sizeof(name));
+    for (size_t len = 250; len <= 260; len++) {
+        /* "nnn..x" spelt plainly, and once more with its last but one character escaped */
+        snprintf(text, sizeof(text), "{\"%.*sx\":1,\"%.*sy\":1,\"%.*s\\u006ex\":1}", (int)len, name,
+                 (int)len, name, (int)len - 1, name);
+        const char *error = hlt_json_check(text, strlen(text), true, NULL);
+        cr_expect(error != NULL && strcmp(error, "member name given twice") == 0, "%zu", len);
+        snprintf(text, sizeof(text), "{\"%.*sx\":1,\"%.*sy\":{\"%.*sx\":1},\"%.*s\\u006fx\":1}",
+                 (int)len, name, (int)len, name, (int)len, name, (int)len - 1, name);
+        cr_expect(hlt_json_check(text, strlen(text), true, NULL) == NULL, "%zu", len);
+    }
+}
+
+/* An inner object's names go when it ends and leave no hole in the way to the others. */
+Test(jsonpull, check_remembers_a_name_over_many_inner_objects)
+{
+    char *text = malloc(200000);
+    size_t len = (size_t)sprintf(text, "{\"first\":1");
+
+    for (int i = 0; i < 500; i++) {
+        len += (size_t)sprintf(text + len, ",\"o%d\":{\"first\":1,\"a%d\":2,\"b\":[{\"first\":3}]}",
+                               i, i);
+    }
+    size_t end = len;
+    len += (size_t)sprintf(text + len, "}");
+    cr_expect(hlt_json_check(text, len, true, NULL) == NULL);
+    len = end + (size_t)sprintf(text + end, ",\"first\":1}");
+    cr_expect(hlt_json_check(text, len, true, NULL) != NULL);
+    free(text);
+}
+
 Test(jsonpull, tells_line_and_column)
 {
     unsigned line, column;

@@ -768,6 +768,25 @@ Test(token, bytes_after_a_nul_are_not_forgotten)
     hlt_keyset_free(keys);
 }
 
+/* libjwt turns header and payload into trees before it looks at the signature: strangers may not
+ * make that dear. */
+Test(token, a_token_of_more_values_than_the_limit_is_malformed)
+{
+    char *payload = must(malloc(8192));
+
+    for (int values = HLT_TOKEN_VALUES_MAX; values <= HLT_TOKEN_VALUES_MAX + 1; values++) {
+        size_t used = (size_t)sprintf(payload, "{%s,\"list\":[", GOOD);
+        for (int i = 6; i < values; i++) { /* the object, four claims and the array are six */
+            used += (size_t)sprintf(payload + used, "%s1", i > 6 ? "," : "");
+        }
+        strcpy(payload + used, "]}");
+        EXPECT_REASON(payload_reason(default_rules(), payload),
+                      values > HLT_TOKEN_VALUES_MAX ? HLT_REASON_MALFORMED : HLT_REASON_OK,
+                      "many values");
+    }
+    free(payload);
+}
+
 Test(token, a_header_with_a_member_twice_is_malformed)
 {
     struct signer signer = signer_new("HS256");
