@@ -272,31 +272,49 @@ static void report(const struct hlt_policy *policy, const struct acl_expect *exp
                      rule.line, rule.text, rule.section);
 }
 
+bool hlt_policy_test(const struct hlt_policy *policy, size_t index, struct hlt_test *out)
+{
+    const struct acl_expect *expect;
+    const char *user, *client;
+
+    if (index >= policy->expect_count) {
+        return false;
+    }
+    expect = &policy->expects[index];
+    user = expect->user != NULL ? expect->user : expect->sub;
+    client = expect->client != NULL ? expect->client : expect->sub;
+    *out = (struct hlt_test){.file = policy->files[expect->file].name,
+                             .line = expect->line,
+                             .deny = expect->deny,
+                             .access = (enum hlt_access)expect->access,
+                             .topic = expect->topic};
+    out->subject = (struct hlt_subject){
+        .client_id = client != NULL ? client
+                     : user != NULL ? user
+                                    : "",
+        .user = user,
+        .device_id = expect->sub,
+        .claims = expect->claims,
+        .claims_len = expect->claims != NULL ? strlen(expect->claims) : 0,
+    };
+    return true;
+}
+
 enum hlt_rc hlt_policy_expects_run(const struct hlt_policy *policy, struct hlt_problems *problems)
 {
-    for (uint32_t i = 0; i < policy->expect_count; i++) {
-        const struct acl_expect *expect = &policy->expects[i];
-        const char *user = expect->user != NULL ? expect->user : expect->sub;
-        const char *client = expect->client != NULL ? expect->client : expect->sub;
-        struct hlt_subject subject = {
-            .client_id = client != NULL ? client
-                         : user != NULL ? user
-                                        : "",
-            .user = user,
-            .device_id = expect->sub,
-            .claims = expect->claims,
-            .claims_len = expect->claims != NULL ? strlen(expect->claims) : 0,
-        };
-        struct hlt_view *view = hlt_policy_bind(policy, &subject);
+    struct hlt_test test;
+
+    for (size_t i = 0; hlt_policy_test(policy, i, &test); i++) {
+        struct hlt_view *view = hlt_policy_bind(policy, &test.subject);
         struct hlt_decision decision;
 
         if (view == NULL) {
             return HLT_ENOMEM;
         }
-        hlt_policy_decide(view, (enum hlt_access)expect->access, expect->topic, &decision);
+        hlt_policy_decide(view, test.access, test.topic, &decision);
         hlt_view_free(view);
-        if ((decision.verdict == HLT_ALLOW) == expect->deny) {
-            report(policy, expect, &decision, problems);
+        if ((decision.verdict == HLT_ALLOW) == test.deny) {
+            report(policy, &policy->expects[i], &decision, problems);
         }
     }
     return HLT_OK;

@@ -30,7 +30,7 @@ static void digest_files(struct hlt_policy *policy)
 
 /* From parsed rules to a policy that is ready; only called after a reading without memory trouble.
  */
-static enum hlt_rc finish(struct hlt_policy *policy, struct hlt_problems *problems)
+static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_problems *problems)
 {
     enum hlt_rc rc = hlt_policy_resolve(policy, problems);
 
@@ -42,7 +42,7 @@ static enum hlt_rc finish(struct hlt_policy *policy, struct hlt_problems *proble
         return rc;
     }
     digest_files(policy);
-    rc = hlt_policy_expects_run(policy, problems);
+    rc = tested ? hlt_policy_expects_run(policy, problems) : HLT_OK;
     if (rc != HLT_OK || problems->errors > 0) {
         return rc != HLT_OK ? rc : HLT_EPARSE;
     }
@@ -50,7 +50,7 @@ static enum hlt_rc finish(struct hlt_policy *policy, struct hlt_problems *proble
 }
 
 static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, const char *name,
-                        struct hlt_problems *problems)
+                        bool tested, struct hlt_problems *problems)
 {
     struct hlt_problems own = {0};
     struct hlt_problems *told = problems != NULL ? problems : &own;
@@ -64,7 +64,7 @@ static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, c
         rc = text != NULL ? hlt_policy_parse_text(policy, text, len, name, told)
                           : hlt_policy_parse_file(policy, name, told);
         if (rc == HLT_OK) {
-            rc = finish(policy, told);
+            rc = finish(policy, tested, told);
         }
         told->errors += before;
     }
@@ -83,13 +83,19 @@ static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, c
 enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path,
                             struct hlt_problems *problems)
 {
-    return make(out, NULL, 0, path, problems);
+    return make(out, NULL, 0, path, true, problems);
+}
+
+enum hlt_rc hlt_policy_load_untested(struct hlt_policy **out, const char *path,
+                                     struct hlt_problems *problems)
+{
+    return make(out, NULL, 0, path, false, problems);
 }
 
 enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len,
                              const char *name, struct hlt_problems *problems)
 {
-    return make(out, text, len, name, problems);
+    return make(out, text, len, name, true, problems);
 }
 
 void hlt_policy_free(struct hlt_policy *policy)

@@ -24,6 +24,9 @@ enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path,
 /* The same from memory; `name` stands in messages; `include` is refused. */
 enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len,
                              const char *name, struct hlt_problems *problems);
+/* The same without running the `expect` lines, for who runs them himself. */
+enum hlt_rc hlt_policy_load_untested(struct hlt_policy **out, const char *path,
+                                     struct hlt_problems *problems);
 void hlt_policy_free(struct hlt_policy *policy); /* accepts NULL; no view may be left */
 
 size_t hlt_policy_rule_count(const struct hlt_policy *policy);
@@ -92,5 +95,17 @@ struct hlt_rule_ref {
     const char *section; /* "anyone", "role Sensor" */
 };
 void hlt_policy_rule(const struct hlt_policy *policy, uint32_t rule, struct hlt_rule_ref *out);
+
+/* An `expect` line: who asks what, and what must be answered. Lives as long as the policy. */
+struct hlt_test {
+    const char *file;
+    unsigned line;
+    bool deny; /* expected; else allow */
+    enum hlt_access access;
+    const char *topic;
+    struct hlt_subject subject;
+};
+/* Test `index` in the order of reading; false past the last. */
+bool hlt_policy_test(const struct hlt_policy *policy, size_t index, struct hlt_test *out);
 
 #endif

@@ -7,7 +7,7 @@
 #include "../acl/policy.h"
 #include "../shared/jsonpull.h"
 #include "../shared/text.h"
-#include "command.h"
+#include "acl_verbs.h"
 
 #define LINE_MAX_BYTES (1u << 20) /* of one question */
 #define READ_BYTES (256u << 10)
@@ -596,6 +596,8 @@ int hlt_cmd_acl(int argc, char **argv)
 {
     static const struct hlt_cli_verb verbs[] = {
         {"check", run_check, "every mistake in a policy, and its own tests"},
+        {"test", hlt_acl_test, "run the tests in policies, for pipelines"},
+        {"explain", hlt_acl_explain, "why a client may or may not do something"},
         {"decide", run_decide, "what a policy says to questions on standard input"},
         {NULL, NULL, NULL},
     };

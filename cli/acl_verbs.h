@@ -1,0 +1,20 @@
+/* acl_verbs.h - the verbs of `haltere acl` that have files of their own, and what they share. */
+#ifndef HLT_ACL_VERBS_H
+#define HLT_ACL_VERBS_H
+
+#include "../acl/policy.h"
+#include "command.h"
+
+/* Verbs: argv[0] is the verb; they return an exit code. */
+int hlt_acl_explain(int argc, char **argv);
+int hlt_acl_test(int argc, char **argv);
+
+/* Load a policy and print its problems to stderr. NULL with the exit code in *code. `tested`: run
+ * its `expect` lines, too. */
+struct hlt_policy *hlt_acl_load(const char *path, bool tested, int *code);
+/* "read", "write", "subscribe", "unsubscribe". False for other words. */
+bool hlt_acl_access(const char *word, size_t len, enum hlt_access *out);
+/* {"file", "line", "text", "section"} of a rule. */
+cJSON *hlt_acl_rule_json(const struct hlt_rule_ref *rule);
+
+#endif
