@@ -284,6 +284,24 @@ static enum hlt_reason judge_parties(const struct hlt_claims *claims,
     return HLT_REASON_OK;
 }
 
+enum hlt_reason hlt_claims_judge_times(const struct hlt_claims *claims,
+                                       const struct hlt_token_rules *rules, int64_t now_s,
+                                       struct hlt_err *detail)
+{
+    if (claims->exp_s <= now_s - rules->leeway_s) {
+        return hlt_refuse(detail, HLT_REASON_EXPIRED,
+                          "expired %" PRId64 " s ago (leeway %" PRId64 " s)", now_s - claims->exp_s,
+                          rules->leeway_s);
+    }
+    if (claims->nbf_s > now_s + rules->leeway_s || claims->iat_s > now_s + rules->leeway_s) {
+        bool nbf = claims->nbf_s > now_s + rules->leeway_s;
+        return hlt_refuse(
+            detail, HLT_REASON_NOT_YET, "%s is %" PRId64 " s in the future (leeway %" PRId64 " s)",
+            nbf ? "nbf" : "iat", (nbf ? claims->nbf_s : claims->iat_s) - now_s, rules->leeway_s);
+    }
+    return HLT_REASON_OK;
+}
+
 /* Without iat the life that is left stands in for the whole: else leaving iat out would be the way
  * around the limit. */
 static enum hlt_reason judge_lifetime(const struct hlt_claims *claims,
@@ -308,19 +326,11 @@ enum hlt_reason hlt_claims_judge(const struct hlt_claims *claims,
 {
     enum hlt_reason reason = judge_parties(claims, facts, rules, key_issuer, detail);
 
+    if (reason == HLT_REASON_OK) {
+        reason = hlt_claims_judge_times(claims, rules, now_s, detail);
+    }
     if (reason != HLT_REASON_OK) {
         return reason;
-    }
-    if (claims->exp_s <= now_s - rules->leeway_s) {
-        return hlt_refuse(detail, HLT_REASON_EXPIRED,
-                          "expired %" PRId64 " s ago (leeway %" PRId64 " s)", now_s - claims->exp_s,
-                          rules->leeway_s);
-    }
-    if (claims->nbf_s > now_s + rules->leeway_s || claims->iat_s > now_s + rules->leeway_s) {
-        bool nbf = claims->nbf_s > now_s + rules->leeway_s;
-        return hlt_refuse(
-            detail, HLT_REASON_NOT_YET, "%s is %" PRId64 " s in the future (leeway %" PRId64 " s)",
-            nbf ? "nbf" : "iat", (nbf ? claims->nbf_s : claims->iat_s) - now_s, rules->leeway_s);
     }
     return judge_lifetime(claims, rules, now_s, detail);
 }
@@ -337,7 +347,17 @@ struct hlt_claims *hlt_claims_parse(const char *json, size_t len)
     return claims;
 }
 
+struct hlt_claims *hlt_claims_share(struct hlt_claims *claims)
+{
+    claims->shares++;
+    return claims;
+}
+
 void hlt_claims_free(struct hlt_claims *claims)
 {
+    if (claims != NULL && claims->shares > 0) {
+        claims->shares--;
+        return;
+    }
     free(claims); /* one allocation: see hlt_claims_build */
 }

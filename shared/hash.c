@@ -1,7 +1,10 @@
-/* hash.c - SipHash for tables that clients can fill, XXH3 for finding damaged records. */
+/* hash.c - SipHash for tables that clients can fill, XXH3 for finding damaged records, SHA-256. */
+/* The one-shot and EVP functions look the algorithm up and allocate: more than the hash itself. */
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include "hash.h"
 
 #include <errno.h>
+#include <openssl/sha.h>
 #include <sodium/crypto_shorthash.h>
 #include <string.h>
 #include <sys/random.h>
@@ -39,4 +42,13 @@ uint64_t hlt_hash(const struct hlt_hash_key *key, const void *data, size_t len)
 uint32_t hlt_checksum(const void *data, size_t len)
 {
     return (uint32_t)(XXH3_64bits(data, len) & UINT32_MAX);
+}
+
+void hlt_sha256(uint8_t out[HLT_SHA256_BYTES], const void *data, size_t len)
+{
+    SHA256_CTX context;
+
+    (void)SHA256_Init(&context); /* these only fail for NULL */
+    (void)SHA256_Update(&context, data, len);
+    (void)SHA256_Final(out, &context);
 }

@@ -87,6 +87,11 @@ enum hlt_reason hlt_token_verify(struct hlt_verifier *verifier, const struct hlt
                                  const struct hlt_token_rules *rules, const char *token, size_t len,
                                  int64_t now_s, struct hlt_claims **out, struct hlt_err *detail);
 
+/* Judge exp, nbf and iat of claims verified before (tokencache.h): nothing else about them changes with time. */
+enum hlt_reason hlt_claims_judge_times(const struct hlt_claims *claims,
+                                       const struct hlt_token_rules *rules, int64_t now_s,
+                                       struct hlt_err *detail);
+
 /* Claims from a payload that was verified before (a session restored from the store): same strict parse, no signature and
  * no time checks. NULL if it is not such a payload. */
 struct hlt_claims *hlt_claims_parse(const char *json, size_t len);

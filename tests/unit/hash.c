@@ -49,3 +49,17 @@ Test(hash, checksum_notices_each_flipped_bit)
     }
     cr_assert(hlt_checksum(record, sizeof(record)) == good);
 }
+
+Test(hash, sha256_is_that_of_fips_180)
+{
+    /* printf abc | sha256sum; printf '' | sha256sum */
+    static const uint8_t abc[4] = {0xba, 0x78, 0x16, 0xbf}, empty[4] = {0xe3, 0xb0, 0xc4, 0x42};
+    uint8_t out[HLT_SHA256_BYTES];
+
+    hlt_sha256(out, "abc", 3);
+    cr_expect_arr_eq(out, abc, sizeof(abc));
+    cr_expect(out[31] == 0xad);
+    hlt_sha256(out, "", 0);
+    cr_expect_arr_eq(out, empty, sizeof(empty));
+    cr_expect(out[31] == 0x55);
+}
