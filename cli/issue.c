@@ -63,11 +63,16 @@ static enum hlt_rc use_key(struct hlt_issuer *issuer, const struct hlt_jwk *jwk,
                            const struct hlt_issuer_choice *choice, struct hlt_err *err)
 {
     const char *kid = jwk->has_kid ? jwk->kid : choice->kid;
-    enum hlt_rc rc = bind_alg(issuer, jwk, choice, err);
+    enum hlt_rc rc = jwk->unusable == NULL
+                         ? bind_alg(issuer, jwk, choice, err)
+                         : hlt_fail(err, HLT_EPARSE, "%s: %s", choice->path, jwk->unusable);
     char *text;
 
     if (rc != HLT_OK) {
         return rc;
+    }
+    if (jwk->has_ops && !jwk->may_sign) {
+        return hlt_fail(err, HLT_EPARSE, "%s: \"key_ops\" does not list \"sign\"", choice->path);
     }
     if (!hlt_jwk_is_secret(jwk) && !hlt_jwk_is_private(jwk)) {
         return hlt_fail(err, HLT_EPARSE, "%s is a public key: signing needs the private one",

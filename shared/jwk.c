@@ -165,15 +165,30 @@ static enum hlt_rc read_key_ops(struct hlt_jwk *jwk, struct hlt_json *reader,
     return HLT_OK;
 }
 
-static enum hlt_rc read_use(const struct hlt_json *reader, enum hlt_json_event event,
-                            struct hlt_err *err)
+static enum hlt_rc read_use(struct hlt_jwk *jwk, const struct hlt_json *reader,
+                            enum hlt_json_event event, struct hlt_err *err)
 {
-    if (event != HLT_JSON_STRING || !hlt_json_is(reader, "sig")) {
-        return hlt_fail(err, HLT_EPARSE,
-                        "\"use\" is not \"sig\", so this key is not for signatures; remove it from "
-                        "the file");
+    if (event != HLT_JSON_STRING) {
+        return hlt_fail(err, HLT_EPARSE, "\"use\" must be a string");
+    }
+    if (!hlt_json_is(reader, "sig")) {
+        jwk->unusable = "\"use\" is not \"sig\", so this key is not for signatures; remove it from "
+                        "the file";
     }
     return HLT_OK;
+}
+
+/* A name out of a list that others may lengthen: one too long for us is merely unknown. */
+static bool take_word(const struct hlt_json *reader, enum hlt_json_event event, char *out,
+                      size_t out_bytes)
+{
+    if (event != HLT_JSON_STRING || reader->text_len == 0) {
+        return false;
+    }
+    if (hlt_json_unescape(out, out_bytes, reader->text, reader->text_len) == SIZE_MAX) {
+        memcpy(out, "?", sizeof("?"));
+    }
+    return true;
 }
 
 static enum hlt_rc read_meta(struct hlt_jwk *jwk, struct hlt_json *reader, struct hlt_err *err)
@@ -189,20 +204,18 @@ static enum hlt_rc read_meta(struct hlt_jwk *jwk, struct hlt_json *reader, struc
     }
     event = hlt_json_next(reader);
     switch (which) {
-    case 0: good = take_text(reader, event, jwk->kty, sizeof(jwk->kty)); break;
-    case 1: good = take_text(reader, event, jwk->crv, sizeof(jwk->crv)); break;
-    case 2: good = jwk->has_alg = take_text(reader, event, jwk->alg, sizeof(jwk->alg)); break;
+    case 0: good = take_word(reader, event, jwk->kty, sizeof(jwk->kty)); break;
+    case 1: good = take_word(reader, event, jwk->crv, sizeof(jwk->crv)); break;
+    case 2: good = jwk->has_alg = take_word(reader, event, jwk->alg, sizeof(jwk->alg)); break;
     case 3: good = jwk->has_kid = take_text(reader, event, jwk->kid, sizeof(jwk->kid)); break;
-    case 4: rc = read_use(reader, event, err); break;
+    case 4: rc = read_use(jwk, reader, event, err); break;
     case 5: rc = read_key_ops(jwk, reader, event, err); break;
     default: hlt_json_skip(reader, event); break;
     }
     return good ? rc
-                : hlt_fail(
-                      err, HLT_EPARSE,
-                      "\"%s\" must be a short non-empty string that Haltere knows (kid: at most "
-                      "%d bytes)",
-                      names[which], HLT_KID_MAX);
+                : hlt_fail(err, HLT_EPARSE,
+                           "\"%s\" must be a non-empty string (kid: at most %d bytes)",
+                           names[which], HLT_KID_MAX);
 }
 
 static size_t part_of(const struct hlt_json *reader)
@@ -220,6 +233,24 @@ static size_t part_bytes(const struct hlt_jwk *jwk, enum hlt_jwk_part part)
     return HLT_BASE64URL_DATA(strlen(jwk->part[part]));
 }
 
+/* What kind of key it is, by the members that say so. */
+static const char *why_unusable(const struct hlt_jwk *jwk)
+{
+    static const char *const types[] = {"RSA", "EC", "OKP", "oct"};
+    bool known = false;
+
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        known = known || strcmp(types[i], jwk->kty) == 0;
+    }
+    if (!known) {
+        return "\"kty\" must be one of RSA, EC, OKP and oct (upper and lower case count)";
+    }
+    if (hlt_jwk_default_alg(jwk) == NULL) {
+        return "\"crv\" must be P-256, P-384, P-521 or secp256k1 (EC), Ed25519 or Ed448 (OKP)";
+    }
+    return NULL;
+}
+
 static enum hlt_rc check_parts(const struct hlt_jwk *jwk, struct hlt_err *err)
 {
     static const struct {
@@ -229,36 +260,22 @@ static enum hlt_rc check_parts(const struct hlt_jwk *jwk, struct hlt_err *err)
                 {"EC", {HLT_JWK_X, HLT_JWK_Y}},
                 {"OKP", {HLT_JWK_X, HLT_JWK_X}},
                 {"oct", {HLT_JWK_K, HLT_JWK_K}}};
-    bool known = false;
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         for (size_t k = 0; strcmp(rows[i].kty, jwk->kty) == 0 && k < 2; k++) {
-            known = true;
             if (jwk->part[rows[i].need[k]] == NULL) {
                 return hlt_fail(err, HLT_EPARSE, "a key with kty %s needs the member \"%s\"",
                                 jwk->kty, part_names[rows[i].need[k]]);
             }
         }
     }
-    if (!known) {
-        return hlt_fail(err, HLT_EPARSE,
-                        "\"kty\" must be one of RSA, EC, OKP and oct (upper and lower case count)");
-    }
     for (size_t i = 0; i < CURVE_COUNT; i++) {
-        if (strcmp(curves[i].kty, jwk->kty) != 0 || strcmp(curves[i].crv, jwk->crv) != 0) {
-            continue;
-        }
-        if (part_bytes(jwk, HLT_JWK_X) != curves[i].bytes ||
-            (jwk->part[HLT_JWK_Y] != NULL && part_bytes(jwk, HLT_JWK_Y) != curves[i].bytes)) {
+        if (strcmp(curves[i].kty, jwk->kty) == 0 && strcmp(curves[i].crv, jwk->crv) == 0 &&
+            (part_bytes(jwk, HLT_JWK_X) != curves[i].bytes ||
+             (jwk->part[HLT_JWK_Y] != NULL && part_bytes(jwk, HLT_JWK_Y) != curves[i].bytes))) {
             return hlt_fail(err, HLT_EPARSE, "each coordinate of a %s key is %zu bytes", jwk->crv,
                             curves[i].bytes);
         }
-        return HLT_OK;
-    }
-    if (hlt_jwk_default_alg(jwk) == NULL) {
-        return hlt_fail(err, HLT_EPARSE,
-                        "\"crv\" must be P-256, P-384, P-521 or secp256k1 (EC), Ed25519 or Ed448 "
-                        "(OKP)");
     }
     return HLT_OK;
 }
@@ -288,8 +305,16 @@ static enum hlt_rc read_members(struct hlt_jwk *jwk, const char *json, size_t le
 enum hlt_rc hlt_jwk_read(struct hlt_jwk *jwk, const char *json, size_t len, struct hlt_err *err)
 {
     enum hlt_rc rc = read_members(jwk, json, len, err);
+    const char *unusable = rc == HLT_OK ? why_unusable(jwk) : NULL;
 
-    return rc == HLT_OK ? check_parts(jwk, err) : rc;
+    if (rc != HLT_OK) {
+        return rc;
+    }
+    if (unusable != NULL) {
+        jwk->unusable = unusable; /* what its members mean is not known to us */
+        return jwk->kty[0] != '\0' ? HLT_OK : hlt_fail(err, HLT_EPARSE, "%s", unusable);
+    }
+    return check_parts(jwk, err);
 }
 
 enum hlt_rc hlt_jwk_from_secret(struct hlt_jwk *jwk, const void *secret, size_t len,

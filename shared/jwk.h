@@ -54,12 +54,15 @@ struct hlt_jwk {
     char kid[HLT_KID_MAX + 1]; /* "" if it has none */
     bool has_alg, has_kid;
     bool has_ops, may_verify, may_sign; /* key_ops: given, and what it lists */
+    /* Why this well-formed key is of no use here (another use, kty, crv or alg), NULL if it is.
+     * Among others it is passed over (RFC 7517 section 5), alone it is a mistake. */
+    const char *unusable;
 };
 void hlt_jwk_free(struct hlt_jwk *jwk);
 
 /* From JSON text that hlt_json_check(object) has passed. HLT_EPARSE: a member has the wrong type,
- * is not base64url, is missing or does not fit its kty; `use` is not sig. key_ops is for the
- * caller. */
+ * is not base64url, is missing or does not fit its kty. HLT_OK: look at `unusable`; key_ops is for
+ * the caller. */
 enum hlt_rc hlt_jwk_read(struct hlt_jwk *jwk, const char *json, size_t len, struct hlt_err *err);
 /* From an OpenSSL key; the private members too if `with_private`. */
 enum hlt_rc hlt_jwk_from_pkey(struct hlt_jwk *jwk, const EVP_PKEY *pkey, bool with_private,

@@ -29,15 +29,24 @@ struct place {
     const char *path;
     unsigned line;
     const char *name; /* "key 2 (kid \"a\"): " or "" */
+    bool in_set;      /* one key of a JWKS */
 };
 
-#define TELL(place, ...)                                                                           \
-    hlt_problems_add((place)->problems, HLT_PROBLEM_ERROR, (place)->path, (place)->line, 0,        \
-                     __VA_ARGS__)
+#define TELL_KIND(place, kind, ...)                                                                \
+    hlt_problems_add((place)->problems, kind, (place)->path, (place)->line, 0, __VA_ARGS__)
+#define TELL(place, ...) TELL_KIND(place, HLT_PROBLEM_ERROR, __VA_ARGS__)
+
+/* A key that is not for us. In a JWKS it is passed over (RFC 7517 section 5): identity providers
+ * publish their encryption keys beside those that sign. Alone in its file it is a mistake. */
+static enum hlt_problem_kind not_for_us(const struct place *place)
+{
+    return place->in_set ? HLT_PROBLEM_WARNING : HLT_PROBLEM_ERROR;
+}
 
 /* --- the key as JSON --- */
 
-static const struct hlt_alg *alg_named(const char *name, const struct place *place)
+static const struct hlt_alg *alg_named(const char *name, enum hlt_problem_kind kind,
+                                       const struct place *place)
 {
     const struct hlt_alg *alg = hlt_alg_find(name);
     char shown[64];
@@ -45,11 +54,12 @@ static const struct hlt_alg *alg_named(const char *name, const struct place *pla
     if (alg == NULL) {
         const char *near = hlt_suggest(name, hlt_alg_names());
         hlt_printable(shown, sizeof(shown), name, strlen(name));
-        TELL(place,
-             "%sunknown alg \"%s\"%s%s%s; known are HS256, RS256, PS256, ES256 (each also 384 "
-             "and 512), ES256K and EdDSA",
-             place->name, shown, near != NULL ? " (did you mean " : "", near != NULL ? near : "",
-             near != NULL ? "?)" : "");
+        TELL_KIND(place, kind,
+                  "%s%sunknown alg \"%s\"%s%s%s; known are HS256, RS256, PS256, ES256 (each also "
+                  "384 and 512), ES256K and EdDSA",
+                  place->name, kind == HLT_PROBLEM_WARNING ? "passed over: " : "", shown,
+                  near != NULL ? " (did you mean " : "", near != NULL ? near : "",
+                  near != NULL ? "?)" : "");
     }
     return alg;
 }
@@ -59,7 +69,9 @@ static const struct hlt_alg *choose_alg(const struct hlt_jwk *jwk,
                                         const struct place *place)
 {
     const char *name = jwk->has_alg ? jwk->alg : source->alg;
-    const struct hlt_alg *alg = alg_named(name != NULL ? name : hlt_jwk_default_alg(jwk), place);
+    const struct hlt_alg *alg =
+        alg_named(name != NULL ? name : hlt_jwk_default_alg(jwk),
+                  jwk->has_alg ? not_for_us(place) : HLT_PROBLEM_ERROR, place);
 
     if (alg == NULL) {
         return NULL;
@@ -87,12 +99,17 @@ static bool judge_json(const struct hlt_jwk *jwk, const struct place *place)
              place->name);
         return false;
     }
+    if (jwk->unusable != NULL) {
+        TELL_KIND(place, not_for_us(place), "%s%s%s", place->name,
+                  place->in_set ? "passed over: " : "", jwk->unusable);
+        return false;
+    }
     if (jwk->has_ops && !jwk->may_verify) {
-        TELL(
-            place,
-            "%s\"key_ops\" does not list \"verify\"; add it if this key checks tokens, else remove "
-            "the key",
-            place->name);
+        TELL_KIND(
+            place, not_for_us(place),
+            "%s%s\"key_ops\" does not list \"verify\"; add it if this key checks tokens, else "
+            "remove the key",
+            place->name, place->in_set ? "passed over: " : "");
         return false;
     }
     return true;
@@ -284,41 +301,57 @@ static bool judge_file(const struct hlt_keyfile *file, const struct hlt_key_sour
                        struct hlt_problems *problems)
 {
     const struct place place = {.problems = problems, .path = source->path, .name = ""};
-    size_t secrets = 0;
+    size_t secrets = 0, others = 0;
 
     for (size_t i = 0; i < file->count; i++) {
-        secrets += hlt_jwk_is_secret(&file->entry[i].jwk);
+        const struct hlt_jwk *jwk = &file->entry[i].jwk;
+        secrets += jwk->unusable == NULL && hlt_jwk_is_secret(jwk);
+        others += jwk->unusable == NULL && !hlt_jwk_is_secret(jwk);
     }
-    if (secrets != 0 && secrets != file->count) {
+    if (secrets != 0 && others != 0) {
         TELL(&place,
              "holds secrets (oct) and public keys; put the secrets into a file of their own");
         return false;
     }
-    if (source->kid != NULL && file->count > 1) {
+    if (source->kid != NULL && secrets + others > 1) {
         TELL(&place, "holds %zu keys, but kid= can only name one; give each its own \"kid\"",
-             file->count);
+             secrets + others);
         return false;
     }
     return true;
+}
+
+static void add_keys(struct hlt_keyset *set, const struct hlt_key_source *source,
+                     const struct hlt_keyfile *file, struct hlt_problems *problems)
+{
+    const struct place whole = {.problems = problems, .path = source->path, .name = ""};
+    size_t before = set->count, errors = problems->errors;
+    char name[HLT_KEYFILE_NAME_BYTES];
+
+    for (size_t i = 0; i < file->count; i++) {
+        struct place place = {.problems = problems,
+                              .path = source->path,
+                              .line = file->entry[i].line,
+                              .name = name,
+                              .in_set = file->in_set};
+        hlt_keyfile_name(file, &file->entry[i], name);
+        add_key(set, source, &file->entry[i].jwk, &place);
+    }
+    if (set->count == before && problems->errors == errors) {
+        TELL(&whole, "every key in it was passed over, so no token could be verified; add the "
+                     "issuer's signing key");
+    }
 }
 
 void hlt_keyset_add(struct hlt_keyset *set, const struct hlt_key_source *source, const char *text,
                     size_t len, struct hlt_problems *problems)
 {
     struct hlt_keyfile file = {0};
-    char name[HLT_KEYFILE_NAME_BYTES];
 
     ERR_set_mark();
     if (hlt_keyfile_parse(&file, source->path, text, len, false, problems) == HLT_OK &&
         judge_file(&file, source, problems)) {
-        for (size_t i = 0; i < file.count; i++) {
-            struct place place = {.problems = problems,
-                                  .path = source->path,
-                                  .line = file.entry[i].line,
-                                  .name = name};
-            hlt_keyfile_name(&file, &file.entry[i], name);
-            add_key(set, source, &file.entry[i].jwk, &place);
-        }
+        add_keys(set, source, &file, problems);
     }
     hlt_keyfile_free(&file);
     ERR_pop_to_mark(); /* the broker reads this thread's queue for its TLS connections */

@@ -29,7 +29,8 @@ enum hlt_rc hlt_key_source_parse(const char *value, struct hlt_key_source *out, 
 /* Load all sources into a new set; every mistake of every file goes to `problems` (file, line where known).
  * HLT_OK only without errors: the caller owns *out. Refused with a reason: RSA below 2048 bits or with an
  * even or < 3 exponent, HMAC secrets shorter than the hash, duplicate kid, symmetric and asymmetric keys in one file, private members where
- * public ones belong, `use` other than sig, key_ops without verify, alg not fitting the key or its curve, empty sets. */
+ * public ones belong, alg not fitting the key or its curve, empty sets. A key of another use, kty, curve or alg, or whose key_ops lack
+ * verify, is passed over with a warning in a JWKS (RFC 7517 section 5) as long as one usable key of that file remains, and refused in a file of its own. */
 enum hlt_rc hlt_keyset_load(struct hlt_keyset **out, const struct hlt_key_source *sources,
                             size_t source_count, struct hlt_problems *problems);
 void hlt_keyset_free(struct hlt_keyset *set); /* accepts NULL */

@@ -482,6 +482,54 @@ Test(keyset, keys_for_other_purposes_are_refused)
     refused("{" P256 ",\"key_ops\":[\"verify\",1]}", "\"key_ops\"");
 }
 
+/* Keycloak, Azure AD and others publish encryption keys, and kinds yet to come, in the same set. */
+Test(keyset, in_a_jwks_keys_for_other_purposes_are_passed_over_with_a_warning)
+{
+    static const struct {
+        const char *key, *say;
+    } rows[] = {
+        {"{" P256 ",\"kid\":\"x\",\"use\":\"enc\"}", "\"use\" is not \"sig\""},
+        {"{" P256 ",\"kid\":\"x\",\"use\":\"enc\",\"alg\":\"ECDH-ES+A256KW\"}", "\"use\""},
+        {"{" P256 ",\"kid\":\"x\",\"alg\":\"RSA-OAEP-256-or-longer-names\"}", "unknown alg"},
+        {"{" P256 ",\"kid\":\"x\",\"alg\":\"ECDH-ES\"}", "unknown alg"},
+        {"{" P256 ",\"kid\":\"x\",\"key_ops\":[\"encrypt\",\"wrapKey\"]}", "\"key_ops\""},
+        {"{\"kty\":\"AKP\",\"alg\":\"ML-DSA-65\",\"kid\":\"x\",\"pub\":\"AAAA\"}", "\"kty\""},
+        {"{\"kty\":\"a type with a long name\",\"kid\":\"x\"}", "\"kty\""},
+        {"{\"kty\":\"OKP\",\"crv\":\"X25519\",\"kid\":\"x\",\"x\":\"" ED25519_X "\"}", "\"crv\""},
+        {"{\"kty\":\"EC\",\"crv\":\"brainpoolP256r1\",\"x\":\"AAAA\",\"y\":\"AAAA\"}", "\"crv\""},
+        {"{" OCT32 ",\"use\":\"enc\"}", "\"use\""}, /* no mixture either: it is not used */
+    };
+    char text[1024];
+    struct outcome out;
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        snprintf(text, sizeof(text), "{\"keys\":[\n%s,\n{" P256 ",\"kid\":\"good\"}]}",
+                 rows[i].key);
+        struct hlt_key_info info = loaded(text, NULL, &out);
+        cr_expect(eq(sz, hlt_keyset_count(out.set), 1), "%s", rows[i].key);
+        cr_expect(eq(str, (char *)info.kid, "good"));
+        cr_assert(eq(sz, out.problems.count, 1), "%s", out.all);
+        cr_expect(out.problems.item[0].kind == HLT_PROBLEM_WARNING);
+        cr_expect(eq(uint, out.problems.item[0].line, 2));
+        cr_expect(strstr(out.all, "passed over: ") != NULL && strstr(out.all, rows[i].say) != NULL,
+                  "%s", out.all);
+        unload(&out);
+        snprintf(text, sizeof(text), "{\"keys\":[%s]}", rows[i].key);
+        refused(text, "every key in it was passed over");
+    }
+}
+
+Test(keyset, what_is_wrong_with_a_key_is_not_passed_over)
+{
+    refused("{\"keys\":[{" P256 "},{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" P256_X "\"}]}",
+            "needs the member \"y\"");
+    refused("{\"keys\":[{" P256 "},{" P256 ",\"alg\":\"ES384\"}]}", "does not fit");
+    refused("{\"keys\":[{" P256 "},{" P256 ",\"use\":\"enc\",\"d\":\"" P256_X "\"}]}",
+            "private members");
+    refused("{\"keys\":[{" P256 "},{\"kty\":\"AKP\",\"d\":\"" P256_X "\"}]}", "private members");
+    refused("{\"keys\":[{" P256 ",\"kid\":\"a\"},{" P256 ",\"kid\":\"b\",\"use\":7}]}", "\"use\"");
+}
+
 Test(keyset, points_off_the_curve_and_of_small_order_are_refused)
 {
     refused("{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"" P256_Y "\",\"y\":\"" P256_X "\"}",
@@ -559,7 +607,7 @@ Test(keyset, a_mistake_names_file_line_and_key)
 {
     struct outcome out;
     static const char text[] = "{\"keys\": [\n  {" P256 ",\"kid\":\"good\"},\n\n  {" P256
-                               ",\"kid\":\"b\\u001bad\",\"use\":\"enc\"}\n]}";
+                               ",\"kid\":\"b\\u001bad\",\"use\":5}\n]}";
 
     load_bytes(&out, text, strlen(text), 0600, NULL);
     cr_assert(eq(sz, out.problems.errors, 1));
@@ -572,8 +620,8 @@ Test(keyset, a_mistake_names_file_line_and_key)
 
 Test(keyset, every_mistake_of_every_file_is_told)
 {
-    char *one = file_with("{\"keys\":[{},{" P256 ",\"use\":\"enc\"}]}",
-                          strlen("{\"keys\":[{},{" P256 ",\"use\":\"enc\"}]}"), 0600);
+    char *one = file_with("{\"keys\":[{},{" P256 ",\"use\":5}]}",
+                          strlen("{\"keys\":[{},{" P256 ",\"use\":5}]}"), 0600);
     char *two = file_with("short", 5, 0600);
     struct hlt_key_source sources[] = {{.path = one}, {.path = two}, {.path = "/nonexistent/keys"}};
     struct outcome out;
