@@ -143,7 +143,7 @@ stop() # stop NAME: ends it and waits; its exit code
 cleanup()
 {
     local name
-    trap '' INT TERM
+    trap '' HUP INT PIPE TERM
     rm -f "$build_log"
     [ -n "$dir" ] || return 0
     quiet=yes
@@ -162,7 +162,9 @@ cleanup()
 }
 
 trap cleanup EXIT
+trap 'outcome=stopped; exit 129' HUP
 trap 'outcome=stopped; exit 130' INT
+trap 'outcome=stopped; exit 141' PIPE # whoever read the story has had enough
 trap 'outcome=stopped; exit 143' TERM
 
 # --- the story: lines of the broker's log, of the events and of the alerts come in on one pipe ----
@@ -424,7 +426,8 @@ start_fleet()
     device host --id this-machine --profile host "${signed[@]}" --class host --interval 500ms
     device gate --id gate "${sensor[@]}"
     issue meter --device-class sensor --exp 8s
-    device meter --id meter --token-file meter.jwt --interval 200ms --retry 3
+    # Slow, so that what it still says before it is thrown out is no case of acl_denied.
+    device meter --id meter --token-file meter.jwt --interval 1s --retry 3
     device cellar --id cellar --profile silent --at 9s "${sensor[@]}"
     device oven --id oven --profile overheat --at 10s "${sensor[@]}"
     device hall --id hall --profile jump --at 13s "${sensor[@]}"

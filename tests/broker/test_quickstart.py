@@ -175,8 +175,9 @@ class Quickstart(unittest.TestCase):
         self.assertRegex(out, r"kettle +temperature_high|temperature_high +kettle")
 
     def test_a_signal_ends_it_without_a_trace(self):
-        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-            run = Run(self.dir, f"signal-{number}")
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129),
+                             (signal.SIGPIPE, 141)):
+            run = Run(self.dir, f"signal-{int(number)}")
             run.wait_output(r"let in +sensor-\*")
             run.process.send_signal(number)
             self.assertEqual(run.end(), code, run.output())
