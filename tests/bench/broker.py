@@ -222,7 +222,7 @@ class Bench:
             rounds[2].append(load(broker, file, *args))
             ratios.append(rounds[0][pair]["cpuUs"] / rounds[1][pair]["cpuUs"])
             cached.append(rounds[0][pair]["cpuUs"] / rounds[2][pair]["cpuUs"])
-        for what, which, values in (("new ES256 token", 1, ratios), ("known ES256 token", 2, cached)):
+        for what, which, values in (("new ES256 token", 1, ratios), ("the same ES256 token again", 2, cached)):
             cpu = [statistics.median(r["cpuUs"] for r in rounds[n]) for n in (0, which)]
             rate = [statistics.median(r["perSecond"] for r in rounds[n]) for n in (0, which)]
             self.row(f"login CPU, password_file / {what}", "", values, None,
