@@ -110,15 +110,16 @@ static uint64_t mono_ns(void)
 static uint64_t thread_ns(const char *task)
 {
     char path[96];
-    unsigned long long ns = 0;
+    char line[96];
+    uint64_t ns = 0;
 
     snprintf(path, sizeof(path), "/proc/%ld/task/%.20s/schedstat", opt.pid, task);
     FILE *f = fopen(path, "re");
     if (f != NULL) {
-        if (fscanf(f, "%llu", &ns) != 1) {
-            ns = 0;
+        if (fgets(line, sizeof(line), f) != NULL) {
+            ns = strtoull(line, NULL, 10);
         }
-        fclose(f);
+        (void)fclose(f);
     }
     return ns;
 }
@@ -155,7 +156,7 @@ static size_t put_text(uint8_t *out, const char *text)
 
     out[0] = (uint8_t)(len >> 8);
     out[1] = (uint8_t)len;
-    memcpy(out + 2, text, len);
+    memcpy(out + 2, text, len); /* NOLINT(bugprone-not-null-terminated-result): MQTT has none */
     return len + 2;
 }
 
@@ -247,7 +248,7 @@ static const char *timestamp(void)
 static void put_publish(struct conn *conn, const char *device, double temperature)
 {
     char topic[128], payload[640];
-    const struct reading *r = &readings[(sent + conn->index * 37u) % READINGS];
+    const struct reading *r = &readings[(sent + (uint64_t)conn->index * 37) % READINGS];
     uint8_t *out = conn->out + conn->out_len;
 
     if (conn->out_len + PACKET_MAX > OUT_BYTES) {
@@ -803,7 +804,7 @@ static void read_credentials(void)
         credential_count++;
     }
     free(line);
-    fclose(f);
+    (void)fclose(f);
 }
 
 static void usage(void)
