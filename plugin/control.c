@@ -55,7 +55,7 @@ static const char *cmd_renew(struct request *request)
     if (token == NULL) {
         return "token is missing: give the new token as a string";
     }
-    enum hlt_reason reason = hlt_auth_verify(self, token, strlen(token), &claims, &detail);
+    enum hlt_reason reason = hlt_auth_verify(self, request->client, token, strlen(token), &claims, &detail);
     if (reason == HLT_REASON_OK) {
         /* NULL: SIGHUP goes on asking with the password of the login. */
         reason = hlt_engine_renew(self->engine, request->now, request->session, claims, NULL);

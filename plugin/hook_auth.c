@@ -2,6 +2,8 @@
  *
  * A token makes a session of the engine; every other login is somebody else's to judge (DESIGN
  * 3, 11.1, 11.3, 11.8). */
+#include <openssl/err.h>
+#include <openssl/x509.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,8 +58,44 @@ static int refuse(struct plugin *self, struct hlt_now now, const struct attempt 
                              BASIC_AUTH) */
 }
 
-enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t len,
-                                struct hlt_claims **claims, struct hlt_err *detail)
+/* Does the connection show the certificate that the token is bound to (RFC 8705 section 3)? The
+ * broker has checked by then that the client holds its key. */
+static bool shows_certificate(const struct mosquitto *client, const struct hlt_claims *claims)
+{
+    uint8_t digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    X509 *certificate = mosquitto_client_certificate(client);
+    bool same = false;
+
+    ERR_set_mark();
+    if (certificate != NULL && X509_digest(certificate, EVP_sha256(), digest, &len) == 1 &&
+        len == sizeof(claims->certificate_sha256)) {
+        same = sodium_memcmp(digest, claims->certificate_sha256, len) == 0;
+    }
+    X509_free(certificate);
+    ERR_pop_to_mark(); /* the broker reads this thread's queue for its TLS connections */
+    return same;
+}
+
+/* What only this broker and this connection can judge about a token. */
+static enum hlt_reason judge_here(const struct plugin *self, const struct mosquitto *client,
+                                  const struct hlt_claims *claims, struct hlt_err *detail)
+{
+    if (claims->bound && !shows_certificate(client, claims)) {
+        (void)hlt_fail(detail, HLT_EINVAL, "the connection shows no such certificate");
+        return HLT_REASON_BINDING;
+    }
+    if (self->options.client_id_prefix && strchr(claims->sub, ':') != NULL) {
+        /* With client_id_match prefix "d1:a" is a session of d1 and of nobody else. */
+        (void)hlt_fail(detail, HLT_EINVAL, "sub has a ':', and client_id_match is prefix");
+        return HLT_REASON_SUBJECT;
+    }
+    return HLT_REASON_OK;
+}
+
+enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *client,
+                                const char *token, size_t len, struct hlt_claims **claims,
+                                struct hlt_err *detail)
 {
     int64_t now_s = (int64_t)time(NULL);
 
@@ -74,13 +112,12 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t l
     }
     enum hlt_reason reason = hlt_token_verify(self->verifier, self->keys, &self->token_rules, token,
                                               len, now_s, claims, detail);
-    if (reason == HLT_REASON_OK && self->options.client_id_prefix &&
-        strchr((*claims)->sub, ':') != NULL) {
-        /* With client_id_match prefix "d1:a" is a session of d1 and of nobody else. */
-        hlt_claims_free(*claims);
-        *claims = NULL;
-        (void)hlt_fail(detail, HLT_EINVAL, "sub has a ':', and client_id_match is prefix");
-        return HLT_REASON_SUBJECT;
+    if (reason == HLT_REASON_OK) {
+        reason = judge_here(self, client, *claims, detail);
+        if (reason != HLT_REASON_OK) {
+            hlt_claims_free(*claims);
+            *claims = NULL;
+        }
     }
     return reason;
 }
@@ -150,8 +187,8 @@ static int new_login(struct plugin *self, struct hlt_now now, struct attempt *at
     if (attempt->token == NULL) {
         return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
     }
-    enum hlt_reason reason =
-        hlt_auth_verify(self, attempt->token, attempt->token_len, &claims, &detail);
+    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, attempt->token,
+                                             attempt->token_len, &claims, &detail);
     if (reason != HLT_REASON_OK) {
         return refuse(self, now, attempt, reason, detail.msg);
     }
@@ -282,8 +319,8 @@ static int renew(struct plugin *self, struct hlt_now now, struct attempt *attemp
 {
     struct hlt_err detail = {.msg = ""};
     struct hlt_claims *claims = NULL;
-    enum hlt_reason reason =
-        hlt_auth_verify(self, attempt->token, attempt->token_len, &claims, &detail);
+    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, attempt->token,
+                                             attempt->token_len, &claims, &detail);
 
     if (reason == HLT_REASON_OK) {
         reason = hlt_engine_renew(self->engine, now, session, claims, NULL);

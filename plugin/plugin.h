@@ -77,9 +77,11 @@ void hlt_plugin_drive(struct plugin *self, struct hlt_now now);
 void hlt_act(struct plugin *self);
 
 /* --- hook_auth.c --- */
-/* Verify a token for this client: HLT_REASON_OK and *claims (caller owns), or why not. */
-enum hlt_reason hlt_auth_verify(struct plugin *self, const char *token, size_t len,
-                                struct hlt_claims **claims, struct hlt_err *detail);
+/* Verify a token for this client, its binding to the connection's certificate too: HLT_REASON_OK
+ * and *claims (caller owns), or why not. */
+enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *client,
+                                const char *token, size_t len, struct hlt_claims **claims,
+                                struct hlt_err *detail);
 
 /* --- views.c --- */
 /* Take `policy` over as the one in force. NULL without memory: then the policy is freed. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base64url.h"
 #include "jsonpull.h"
 #include "text.h"
 
@@ -153,12 +154,51 @@ static enum hlt_reason read_roles(struct builder *builder, struct hlt_json *read
     return HLT_REASON_OK;
 }
 
+static enum hlt_reason read_thumbprint(const struct builder *builder, const struct hlt_json *reader,
+                                       enum hlt_json_event event)
+{
+    uint8_t *out = builder->claims->certificate_sha256;
+
+    if (event != HLT_JSON_STRING || reader->escaped ||
+        hlt_base64url_decode(out, HLT_SHA256_BYTES, reader->text, reader->text_len) !=
+            HLT_SHA256_BYTES) {
+        return wrong_type(builder, "x5t#S256 of cnf", "a SHA-256 in base64url, 43 characters");
+    }
+    builder->claims->bound = true;
+    return HLT_REASON_OK;
+}
+
+/* Whom the token binds itself to (RFC 7800). All but a certificate we could not check, and whoever
+ * issued it wanted it checked. */
+static enum hlt_reason read_cnf(const struct builder *builder, struct hlt_json *reader,
+                                enum hlt_json_event event)
+{
+    enum hlt_reason reason = HLT_REASON_OK;
+
+    if (event != HLT_JSON_OBJECT_BEGIN) {
+        return wrong_type(builder, "cnf", "an object");
+    }
+    while (reason == HLT_REASON_OK && hlt_json_next(reader) == HLT_JSON_NAME) {
+        bool thumbprint = hlt_json_is(reader, "x5t#S256");
+        event = hlt_json_next(reader);
+        if (thumbprint) {
+            reason = read_thumbprint(builder, reader, event);
+        } else if (!hlt_json_skip(reader, event)) {
+            reason = HLT_REASON_MALFORMED;
+        }
+    }
+    return reason != HLT_REASON_OK || builder->claims->bound
+               ? reason
+               : hlt_refuse(builder->detail, HLT_REASON_BINDING,
+                            "cnf has no x5t#S256: only certificates can be checked here");
+}
+
 /* The reader has just delivered a member's name. Reads the value if it is one of ours, else skips.
  */
 static enum hlt_reason read_member(struct builder *builder, struct hlt_json *reader)
 {
     static const char *const names[] = {"sub", "iss", "jti", "device_class", "exp",
-                                        "nbf", "iat", "aud", "roles"};
+                                        "nbf", "iat", "aud", "roles",        "cnf"};
     struct hlt_claims *claims = builder->claims;
     size_t which = 0;
     enum hlt_json_event event;
@@ -177,6 +217,7 @@ static enum hlt_reason read_member(struct builder *builder, struct hlt_json *rea
     case 6: claims->has_iat = true; return read_date(builder, reader, event, "iat", &claims->iat_s);
     case 7: return read_aud(builder, reader, event);
     case 8: return read_roles(builder, reader, event);
+    case 9: return read_cnf(builder, reader, event);
     default: return hlt_json_skip(reader, event) ? HLT_REASON_OK : HLT_REASON_MALFORMED;
     }
 }

@@ -123,7 +123,7 @@ struct hlt_login {
 enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
                                  const struct hlt_login *login, struct hlt_claims *claims,
                                  struct hlt_session **out);
-/* Another token for a live session (renewal): same sub, later iat; swaps claims. Takes `claims`
+/* Another token for a live session (renewal): same sub and binding, iat not earlier; swaps claims. Takes `claims`
  * over on HLT_REASON_OK. */
 enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
                                  struct hlt_session *session, struct hlt_claims *claims,

@@ -39,6 +39,9 @@ static const struct {
                                          "issue it with an earlier exp."},
     [HLT_REASON_SUBJECT] = {"subject", "The token's sub may not name a device; use 1 to 255 bytes "
                                        "without + # / or control characters."},
+    [HLT_REASON_BINDING] = {"binding", "The token is bound to a TLS client certificate that this "
+                                       "connection does not show; connect with that certificate on "
+                                       "a listener with require_certificate true."},
     [HLT_REASON_CLIENT_ID] = {"client_id", "The client id is not the token's sub; connect with "
                                            "the sub as client id."},
     [HLT_REASON_USER_NAME] = {"user_name", "The user name is neither the token's sub nor \"jwt\"; "

@@ -421,6 +421,11 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
     if (session->barred) { /* a new token does not stop the kick that is on its way */
         return session->gone == HLT_GONE_BANNED ? HLT_REASON_BANNED : HLT_REASON_REVOKED;
     }
+    if (claims->bound != session->claims->bound ||
+        memcmp(claims->certificate_sha256, session->claims->certificate_sha256,
+               sizeof(claims->certificate_sha256)) != 0) {
+        return HLT_REASON_BINDING;
+    }
     if (claims->iat_s < session->claims->iat_s) {
         return HLT_REASON_NOT_YET; /* an older token must not replace a newer one */
     }

@@ -6,6 +6,7 @@
 #define HLT_TOKEN_H
 
 #include "base.h"
+#include "hash.h"
 #include "keyset.h"
 
 #define HLT_TOKEN_MAX_DEFAULT 8192
@@ -31,6 +32,7 @@ enum hlt_reason {
     HLT_REASON_AUDIENCE,
     HLT_REASON_LIFETIME,      /* exp - iat over max_token_lifetime */
     HLT_REASON_SUBJECT,       /* sub may not name a device */
+    HLT_REASON_BINDING,       /* bound to a certificate (cnf) that this connection does not show */
     HLT_REASON_CLIENT_ID,     /* client id is not the token's sub */
     HLT_REASON_USER_NAME,     /* user name is neither sub nor "jwt" */
     HLT_REASON_ID_RESERVED,   /* another login uses a device's id or name */
@@ -67,6 +69,8 @@ struct hlt_claims {
     char *roles[HLT_TOKEN_ROLES_MAX];
     size_t role_count;
     char *device_class; /* claim device_class (string), "" if absent */
+    bool bound;         /* cnf x5t#S256 (RFC 8705): good only on a connection with this certificate */
+    uint8_t certificate_sha256[HLT_SHA256_BYTES]; /* of its DER */
     unsigned shares;    /* owners beside the first */
 };
 void hlt_claims_free(struct hlt_claims *claims); /* the last owner's call frees; accepts NULL */

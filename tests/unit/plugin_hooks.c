@@ -2,6 +2,7 @@
  * to do on purpose: an address given to another client, a stranger amid SIGHUP's questions, a
  * broker that does not tick. */
 #include <criterion/criterion.h>
+#include <openssl/x509.h>
 #include <stdarg.h>
 #include <time.h>
 
@@ -15,6 +16,7 @@ struct mosquitto {
     char id[64], user[1024], address[64];
     bool has_user, has_address;
     int transport;
+    X509 *certificate;
 };
 
 static struct {
@@ -89,6 +91,14 @@ int mosquitto_client_keepalive(const struct mosquitto *client)
 {
     (void)client;
     return 60;
+}
+
+void *mosquitto_client_certificate(const struct mosquitto *client)
+{
+    if (client->certificate != NULL) {
+        X509_up_ref(client->certificate);
+    }
+    return client->certificate;
 }
 
 int mosquitto_client_protocol(const struct mosquitto *client)
@@ -399,6 +409,90 @@ Test(plugin, a_made_up_client_is_judged_by_id_and_name_together)
     cr_expect_eq(ask_acl(&made_up, MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_ACL_DENIED,
                  "the id is a device's");
     free(token);
+    end();
+}
+
+static X509 *new_certificate(void)
+{
+    EVP_PKEY *pkey = new_pkey("ES256");
+    X509 *certificate = must(X509_new());
+
+    ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
+    X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+    X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+    X509_set_pubkey(certificate, pkey);
+    cr_assert(X509_sign(certificate, pkey, EVP_sha256()) > 0);
+    EVP_PKEY_free(pkey);
+    return certificate;
+}
+
+static char *bound_token(const char *sub, const X509 *certificate, long iat)
+{
+    unsigned char digest[32];
+    unsigned len = 0;
+    char payload[256];
+
+    cr_assert(X509_digest(certificate, EVP_sha256(), digest, &len) == 1 && len == 32);
+    char *thumbprint = b64u(digest, len);
+    snprintf(payload, sizeof(payload),
+             "{\"sub\":\"%s\",\"iat\":%ld,\"exp\":%ld,\"cnf\":{\"x5t#S256\":\"%s\"}}", sub, iat,
+             iat + 600, thumbprint);
+    free(thumbprint);
+    return sign(&signer, NULL, payload);
+}
+
+static int renew_by_auth(struct mosquitto *client, char *token)
+{
+    struct mosquitto_evt_extended_auth ev = {.client = client,
+                                             .auth_method = "JWT",
+                                             .data_in = token,
+                                             .data_in_len = (uint16_t)strlen(token)};
+
+    return broker.hook[MOSQ_EVT_EXT_AUTH_START](MOSQ_EVT_EXT_AUTH_START, &ev, loaded);
+}
+
+Test(plugin, a_bound_token_needs_its_certificate)
+{
+    begin();
+    long now = (long)time(NULL);
+    X509 *mine = new_certificate(), *other = new_certificate();
+    char *token = bound_token("bound", mine, now);
+    struct mosquitto client = client_named("bound");
+
+    cr_expect_eq(ask_auth(&client, NULL, token), MOSQ_ERR_AUTH, "none is visible");
+    cr_expect(strstr(broker.log, "reason=binding") != NULL);
+    client.certificate = other;
+    cr_expect_eq(ask_auth(&client, NULL, token), MOSQ_ERR_AUTH, "another's");
+    client.certificate = mine;
+    cr_expect_eq(ask_auth(&client, NULL, token), MOSQ_ERR_SUCCESS);
+    free(token);
+    X509_free(mine);
+    X509_free(other);
+    end();
+}
+
+Test(plugin, renewal_keeps_the_binding)
+{
+    begin();
+    long now = (long)time(NULL);
+    X509 *mine = new_certificate(), *other = new_certificate();
+    char *first = bound_token("bound", mine, now), *same = bound_token("bound", mine, now);
+    char *moved = bound_token("bound", other, now), *loose = token_for("bound", 600);
+    struct mosquitto client = client_named("bound");
+
+    client.certificate = mine;
+    cr_assert_eq(renew_by_auth(&client, first), MOSQ_ERR_SUCCESS, "a first login");
+    cr_expect_eq(renew_by_auth(&client, same), MOSQ_ERR_SUCCESS);
+    cr_expect_eq(renew_by_auth(&client, loose), MOSQ_ERR_AUTH, "unbound: a stolen one would do");
+    cr_expect_eq(renew_by_auth(&client, moved), MOSQ_ERR_AUTH);
+    client.certificate = other;
+    cr_expect_eq(renew_by_auth(&client, moved), MOSQ_ERR_AUTH, "another certificate than before");
+    free(first);
+    free(same);
+    free(moved);
+    free(loose);
+    X509_free(mine);
+    X509_free(other);
     end();
 }
 

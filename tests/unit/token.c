@@ -950,6 +950,49 @@ Test(token, other_claims_have_their_types)
     CHECK_PAYLOADS(rows);
 }
 
+#define THUMB "bwcK0esc3ACC3DB2Y5_lESsXE8o9ltc05O89jdN-dg2" /* RFC 8705 section 3.1 */
+
+Test(token, a_binding_is_a_sha_256_of_a_certificate)
+{
+    static const struct payload_row rows[] = {
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"}}",
+         HLT_REASON_OK},
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"}}",
+         HLT_REASON_CLAIM_INVALID},
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHg\"}}",
+         HLT_REASON_CLAIM_INVALID}, /* 31 bytes */
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\"}}",
+         HLT_REASON_CLAIM_INVALID}, /* 33 bytes */
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":\"" THUMB "\"}}",
+         HLT_REASON_CLAIM_INVALID}, /* the RFC's own example has unused bits set */
+        {"{" GOOD ",\"cnf\":{\"x5t#S256\":null}}", HLT_REASON_CLAIM_INVALID},
+        {"{" GOOD ",\"cnf\":\"x\"}", HLT_REASON_CLAIM_INVALID},
+        {"{" GOOD ",\"cnf\":[]}", HLT_REASON_CLAIM_INVALID},
+        /* bound to what nobody here can see: not a bearer token */
+        {"{" GOOD ",\"cnf\":{}}", HLT_REASON_BINDING},
+        {"{" GOOD ",\"cnf\":{\"jkt\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"}}",
+         HLT_REASON_BINDING},
+        {"{" GOOD
+         ",\"cnf\":{\"jwk\":{\"x5t#S256\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"}}}",
+         HLT_REASON_BINDING},
+    };
+
+    check_payloads(rows, sizeof(rows) / sizeof(rows[0]), default_rules());
+}
+
+Test(token, the_binding_is_read_again_from_a_stored_payload)
+{
+    static const char text[] = "{\"sub\":\"d\",\"cnf\":{\"other\":[1,{}],\"x5t#S256\":"
+                               "\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8\"}}";
+    struct hlt_claims *claims = must(hlt_claims_parse(text, strlen(text)));
+
+    cr_expect(claims->bound);
+    for (unsigned i = 0; i < HLT_SHA256_BYTES; i++) {
+        cr_expect(claims->certificate_sha256[i] == i);
+    }
+    hlt_claims_free(claims);
+}
+
 Test(token, sixty_four_roles_pass_and_one_more_does_not)
 {
     char payload[2048];
