@@ -170,6 +170,34 @@ def raw_ecdsa(der, size):
     return out
 
 
+class Authority:
+    """Certificates for TLS, made by openssl: a CA and who it vouches for."""
+
+    def __init__(self, directory):
+        self.dir = directory
+        self.ca = directory / "ca.pem"
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                "-subj", "/CN=test CA", "-days", "2", "-keyout", str(directory / "ca.key"),
+                "-out", str(self.ca))
+
+    def issue(self, name):
+        """(certificate, key) for a client or, with the address in it, the broker."""
+        key, request, cert, extra = (self.dir / (name + end) for end in
+                                     (".key", ".csr", ".pem", ".ext"))
+        openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj",
+                f"/CN={name}", "-keyout", str(key), "-out", str(request))
+        extra.write_text("subjectAltName=IP:127.0.0.1\n")
+        openssl("x509", "-req", "-in", str(request), "-CA", str(self.ca), "-CAkey",
+                str(self.dir / "ca.key"), "-CAcreateserial", "-days", "2", "-extfile", str(extra),
+                "-out", str(cert))
+        return cert, key
+
+    @staticmethod
+    def thumbprint(cert):
+        """x5t#S256: SHA-256 of the DER."""
+        return b64(hashlib.sha256(openssl("x509", "-in", str(cert), "-outform", "DER")).digest())
+
+
 # --- clients -----------------------------------------------------------------------------------
 
 
@@ -178,7 +206,7 @@ class Client:
 
     def __init__(self, broker, client_id, token=None, user=None, password=None, version=4,
                  clean=True, session_expiry=None, will=None, will_retain=False, keepalive=60,
-                 port=None):
+                 port=None, tls=None):
         self.broker, self.client_id, self.version = broker, client_id, version
         self.port, self.keepalive = port or broker.port, keepalive
         self.messages = queue.Queue()
@@ -200,6 +228,8 @@ class Client:
         if will:
             self.paho.will_set(will[0], will[1], qos=will[2] if len(will) > 2 else 0,
                                retain=will_retain)
+        if tls:  # CA, and the client's own certificate and key
+            self.paho.tls_set(*(str(path) for path in tls))
         self._connect_args = {}
         if version == 5:
             properties = Properties(PacketTypes.CONNECT)
