@@ -304,15 +304,52 @@ static uint64_t used_slots(struct binder *binder, bool *subscribes)
     return slots;
 }
 
+static uint32_t count_ordered(const struct binder *binder)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < binder->section_count; i++) {
+        count += binder->policy->sections[binder->sections[i]].ordered;
+    }
+    return count;
+}
+
+/* The sections again behind the list of all: those that are not ordered, then those that are. */
+static void part_sections(struct hlt_view *view, uint32_t ordered)
+{
+    uint32_t *all = (uint32_t *)(void *)(view + 1);
+    uint32_t *unordered = all + view->section_count;
+    uint32_t *last = unordered + view->section_count - ordered;
+
+    view->free = view->sections;
+    view->free_count = view->section_count;
+    if (ordered == 0) {
+        return;
+    }
+    view->free = unordered;
+    view->free_count = view->section_count - ordered;
+    view->ordered = last;
+    view->ordered_count = ordered;
+    for (uint32_t i = 0; i < view->section_count; i++) {
+        if (view->policy->sections[all[i]].ordered) {
+            *last++ = all[i];
+        } else {
+            *unordered++ = all[i];
+        }
+    }
+}
+
 /* Everything in one block: a broker may hold a hundred thousand views. */
 static struct hlt_view *make_view(struct binder *binder)
 {
     const struct hlt_policy *policy = binder->policy;
     bool subscribes;
     uint64_t slots = used_slots(binder, &subscribes);
+    uint32_t ordered = count_ordered(binder);
     uint32_t kept = 0, value_count = 0;
     size_t kept_bytes = 0, byte_count = 0;
-    size_t bound_at = sizeof(struct hlt_view) + ((size_t)binder->section_count + 1) / 2 * 8;
+    uint32_t lists = ordered > 0 ? 2 * binder->section_count : binder->section_count;
+    size_t bound_at = sizeof(struct hlt_view) + ((size_t)lists + 1) / 2 * 8;
     size_t values_at = bound_at + (policy->slot_count * sizeof(struct acl_bound) + 7) / 8 * 8;
     struct acl_bound *bound;
     struct hlt_view *view;
@@ -338,6 +375,7 @@ static struct hlt_view *make_view(struct binder *binder)
                               .subscribes = subscribes};
     memcpy(view + 1, binder->sections, binder->section_count * sizeof(uint32_t));
     qsort(view + 1, binder->section_count, sizeof(uint32_t), compare_sections);
+    part_sections(view, ordered);
     for (uint32_t i = 0; i < policy->slot_count; i++) {
         if ((slots >> i & 1) != 0) { /* of others the client has no rules: no value, no denial */
             fill_slot(binder, i, &bound[i], (struct acl_value *)(void *)(block + values_at),
@@ -372,6 +410,14 @@ struct hlt_view *hlt_policy_bind(const struct hlt_policy *policy, const struct h
     if (!binder.failed) {
         view = make_view(&binder);
     }
+    if (view != NULL && !hlt_legacy_bind(policy, subject, &view->legacy)) {
+        free(view);
+        view = NULL;
+    }
+    if (view != NULL) {
+        view->votes =
+            view->ordered_count > 0 || view->legacy != NULL || policy->default_access != 0;
+    }
     free(binder.member);
     free(binder.sections);
     free(binder.values);
@@ -381,5 +427,8 @@ struct hlt_view *hlt_policy_bind(const struct hlt_policy *policy, const struct h
 
 void hlt_view_free(struct hlt_view *view)
 {
+    if (view != NULL) {
+        free(view->legacy);
+    }
     free(view);
 }

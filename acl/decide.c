@@ -14,6 +14,8 @@ struct level {
 
 struct request {
     const struct hlt_view *view;
+    const uint32_t *sections; /* whose rules are asked: of the view */
+    uint32_t section_count;
     struct level
         level[HLT_ACL_LEVELS_MAX + 1]; /* as many as the policy's deepest filter has, and one */
     uint32_t known;                    /* levels in `level` */
@@ -307,8 +309,8 @@ static void take_entries(const struct request *request, const struct acl_node *n
     uint32_t count = tail ? node->tail_count : node->end_count;
     uint32_t at = 0;
 
-    for (uint32_t s = 0; s < request->view->section_count && at < count; s++) {
-        uint32_t section = request->view->sections[s];
+    for (uint32_t s = 0; s < request->section_count && at < count; s++) {
+        uint32_t section = request->sections[s];
         uint32_t high = count;
 
         while (high - at > 4) {
@@ -443,12 +445,11 @@ static void answer(const struct found *found, struct hlt_decision *out)
 /* The first `allow read` rule of the client's that holds some topic of the filter. */
 static uint32_t overlapping_read(const struct request *request)
 {
-    const struct hlt_view *view = request->view;
-    const struct hlt_policy *policy = view->policy;
+    const struct hlt_policy *policy = request->view->policy;
     uint32_t lowest = HLT_ACL_NONE;
 
-    for (uint32_t s = 0; s < view->section_count; s++) {
-        const struct acl_section *section = &policy->sections[view->sections[s]];
+    for (uint32_t s = 0; s < request->section_count; s++) {
+        const struct acl_section *section = &policy->sections[request->sections[s]];
 
         for (uint32_t i = 0; i < section->read_count; i++) {
             uint32_t index = policy->reads[section->first_read + i];
@@ -467,36 +468,112 @@ static uint32_t overlapping_read(const struct request *request)
     return lowest;
 }
 
-/* No section says who may subscribe: then to whatever holds something that may be read. */
-static void decide_by_reading(const struct request *request, struct hlt_decision *out)
+/* What the sections at hand say to a question. `by_reading`: no section says who may subscribe;
+ * then to whatever holds something that may be read. */
+static void ask_sections(const struct request *request, uint8_t access, bool by_reading,
+                         struct found *found)
 {
-    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = false};
-
-    walk(request, ACL_ROOT, HLT_READ, BARS, &found);
-    if (request->wild && found.deny == HLT_ACL_NONE) {
-        found.allow = overlapping_read(request);
+    *found = (struct found){.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = true};
+    walk(request, ACL_ROOT, access, by_reading ? BARS : COVERS, found);
+    if (by_reading && request->wild) {
+        found->allow = overlapping_read(request);
     }
-    answer(&found, out);
+    if ((access & (HLT_SUBSCRIBE | HLT_UNSUBSCRIBE)) != 0 &&
+        request->view->policy->literal_count > 0) {
+        walk(request, ACL_LITERAL_ROOT, access, COVERS, found);
+    }
 }
 
-static void decide_filter(const struct request *request, enum hlt_access access,
-                          struct hlt_decision *out)
+/* Each ordered role votes with its first rule that matches. */
+static void ask_ordered(struct request *request, uint8_t access, bool by_reading,
+                        struct found *found)
 {
-    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = false};
+    const struct hlt_view *view = request->view;
 
-    walk(request, ACL_ROOT, (uint8_t)access, COVERS, &found);
-    if (request->view->policy->literal_count > 0) {
-        walk(request, ACL_LITERAL_ROOT, (uint8_t)access, COVERS, &found);
+    for (uint32_t i = 0; i < view->ordered_count; i++) {
+        struct found own;
+
+        request->sections = &view->ordered[i];
+        request->section_count = 1;
+        ask_sections(request, access, by_reading, &own);
+        if (own.deny < own.allow) {
+            found->deny = own.deny < found->deny ? own.deny : found->deny;
+        } else if (own.allow != HLT_ACL_NONE) {
+            found->all_bound &= view->policy->rules[own.allow].filter.bound;
+            found->allow = own.allow < found->allow ? own.allow : found->allow;
+        }
     }
+}
+
+static void ask_all(struct request *request, uint8_t access, bool by_reading, struct found *found)
+{
+    request->sections = request->view->free;
+    request->section_count = request->view->free_count;
+    ask_sections(request, access, by_reading, found);
+    if (request->view->ordered_count > 0) {
+        ask_ordered(request, access, by_reading, found);
+    }
+}
+
+/* `default allow`, where nobody spoke. */
+static void ask_default(const struct request *request, uint8_t access, struct hlt_decision *out)
+{
+    const struct hlt_policy *policy = request->view->policy;
+
+    if (out->verdict == HLT_NO_RULE && (policy->default_access & access) != 0 && !request->dollar) {
+        *out = (struct hlt_decision){.verdict = HLT_ALLOW,
+                                     .rule = policy->rule_count + policy->default_line};
+    }
+}
+
+/* The vote of `topic` and `pattern` lines on a topic name. */
+static void ask_legacy(const struct request *request, enum hlt_access access, const char *topic,
+                       struct hlt_decision *out)
+{
+    uint32_t line;
+    enum hlt_verdict verdict;
+
+    if (out->verdict == HLT_DENY) {
+        return; /* a rule of a section, whose number is lower */
+    }
+    verdict = hlt_legacy_vote(request->view->legacy, access, topic, &line);
+    if (line != HLT_ACL_NONE) {
+        line += request->view->policy->rule_count;
+    }
+    if (verdict == HLT_DENY) {
+        *out = (struct hlt_decision){.verdict = HLT_DENY, .rule = line};
+    } else if (verdict == HLT_ALLOW) {
+        out->rule = out->verdict == HLT_ALLOW ? out->rule : line;
+        out->verdict = HLT_ALLOW;
+        out->bound_device = false; /* such a line never binds %d */
+    }
+}
+
+static void decide_filter(struct request *request, enum hlt_access access, struct hlt_decision *out)
+{
+    struct found found;
+    uint8_t opens = HLT_SUBSCRIBE;
+
+    ask_all(request, (uint8_t)access, false, &found);
     answer(&found, out);
+    out->bound_device = false;
     if (out->verdict != HLT_NO_RULE) {
         return;
     }
     if (access == HLT_UNSUBSCRIBE) {
         out->verdict = HLT_ALLOW; /* nobody forbids it */
-    } else if (!request->view->subscribes) {
-        decide_by_reading(request, out);
+        return;
     }
+    if (!request->view->subscribes) {
+        ask_all(request, HLT_READ, true, &found);
+        answer(&found, out);
+        out->bound_device = false;
+        if (out->verdict == HLT_NO_RULE && request->view->legacy != NULL) {
+            out->verdict = HLT_ALLOW; /* as Mosquitto: reading is filtered at delivery */
+        }
+        opens |= HLT_READ;
+    }
+    ask_default(request, opens, out);
 }
 
 void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, const char *topic,
@@ -506,7 +583,13 @@ void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, cons
     bool filter = access == HLT_SUBSCRIBE || access == HLT_UNSUBSCRIBE;
     struct request request;
 
+    if (view->policy->plain) {
+        hlt_legacy_decide(view, access, topic, out);
+        return;
+    }
     request.view = view;
+    request.sections = view->free;
+    request.section_count = view->free_count;
     request.known = request.count = request.literal_count = 0;
     request.tail = request.dollar = request.wild = false;
     *out = (struct hlt_decision){.verdict = HLT_DENY, .rule = HLT_ACL_NONE};
@@ -521,5 +604,12 @@ void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, cons
         return;
     }
     walk(&request, ACL_ROOT, (uint8_t)access, COVERS, &found);
+    if (view->votes) {
+        ask_ordered(&request, (uint8_t)access, false, &found);
+    }
     answer(&found, out);
+    if (view->votes) {
+        ask_legacy(&request, access, topic, out);
+        ask_default(&request, (uint8_t)access, out);
+    }
 }

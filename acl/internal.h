@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "legacy.h"
 #include "policy.h"
 
 #define HLT_ACL_LEVELS_MAX 200      /* levels of a filter; the broker refuses deeper topics */
@@ -65,6 +66,7 @@ struct acl_section {
     uint32_t name_len;
     uint8_t kind, claim;             /* ACL_ROLE: index in policy->claims */
     bool subscribes;                 /* has an `allow subscribe` */
+    bool ordered;                    /* one voter: its first matching rule */
     uint64_t slots;                  /* variables of its rules, a bit each */
     uint32_t first_read, read_count; /* its `allow read` rules, in policy->reads */
     uint32_t first_use;              /* chain in policy->uses; HLT_ACL_NONE ends */
@@ -155,6 +157,12 @@ struct hlt_policy {
     uint32_t section_table_size;
     bool uses_anywhere;
 
+    struct acl_legacy legacy; /* `topic`, `pattern` and `default` lines */
+    bool plain;               /* nothing else: a Mosquitto acl_file */
+    uint8_t compat;           /* enum hlt_acl_compat */
+    uint8_t default_access;   /* of `default allow`, 0: there is none */
+    uint32_t default_line;    /* in legacy.lines */
+
     struct acl_node *nodes; /* [0]: root of filters, [1]: root of literals */
     struct acl_entry *entries;
     struct acl_edge *edges;
@@ -187,6 +195,10 @@ struct hlt_view {
     const struct acl_value *values;
     uint32_t section_count;
     bool subscribes; /* its sections have an `allow subscribe` */
+    bool votes;      /* there is more to ask than `free`: legacy lines, ordered roles, a default */
+    const uint32_t *free, *ordered; /* `sections` that are not, and that are `ordered` */
+    uint32_t free_count, ordered_count;
+    struct acl_legacy_view *legacy; /* owned; NULL: none */
 };
 
 enum { ACL_ROOT = 0, ACL_LITERAL_ROOT = 1 };

@@ -220,11 +220,6 @@ static uint32_t from_claim(struct acl_parser *parser, uint32_t index)
     if (index >= parser->word_count) {
         return hlt_policy_claim(parser, &parser->words[0], "roles", 5);
     }
-    if (hlt_policy_word_is(word, "ordered") ||
-        (index + 2 < parser->word_count && hlt_policy_word_is(&word[2], "ordered"))) {
-        hlt_policy_mistake(parser, word, "'ordered' is not supported yet in this version");
-        return HLT_ACL_NONE;
-    }
     if (!hlt_policy_word_is(word, "from")) {
         hlt_policy_mistake(parser, word, "'%s' instead of 'from CLAIM'%s",
                            hlt_policy_shown(parser, word->text, word->len),
@@ -237,16 +232,33 @@ static uint32_t from_claim(struct acl_parser *parser, uint32_t index)
     return hlt_policy_claim(parser, &word[1], word[1].text, word[1].len);
 }
 
+/* "role NAME [from CLAIM] [ordered]" */
 static void on_role(struct acl_parser *parser)
 {
+    uint32_t before = parser->policy->section_count;
+    uint32_t last = parser->word_count - 1;
+    bool ordered = (last == 2 || last == 4) && hlt_policy_word_is(&parser->words[last], "ordered");
+    struct acl_section *section;
     uint32_t claim;
 
     if (!name_given(parser, 1, "role name")) {
         return;
     }
+    parser->word_count -= ordered;
     claim = from_claim(parser, 2);
-    if (claim != HLT_ACL_NONE) {
-        enter_section(parser, ACL_ROLE, (uint8_t)claim, &parser->words[1]);
+    if (claim == HLT_ACL_NONE) {
+        return;
+    }
+    enter_section(parser, ACL_ROLE, (uint8_t)claim, &parser->words[1]);
+    if (parser->rc != HLT_OK) {
+        return;
+    }
+    section = &parser->policy->sections[parser->section];
+    if (parser->policy->section_count > before) {
+        section->ordered = ordered;
+    } else if (section->ordered != ordered) {
+        hlt_policy_mistake(parser, &parser->words[1],
+                           "this role stands twice, once 'ordered' and once not; say the same");
     }
 }
 
@@ -403,24 +415,41 @@ static void on_use(struct acl_parser *parser)
     policy->uses[policy->use_count++] = use;
 }
 
+/* "default allow ACCESSES": what holds where nobody speaks, never for topics that begin with $. */
+static void on_default(struct acl_parser *parser)
+{
+    struct hlt_policy *policy = parser->policy;
+    struct acl_line line = {.text = parser->line_text, .file = parser->file, .line = parser->line};
+
+    if (parser->word_count != 3 || !hlt_policy_word_is(&parser->words[1], "allow")) {
+        hlt_policy_mistake(
+            parser, parser->word_count > 3 ? &parser->words[3] : NULL,
+            "this line is 'default allow ACCESSES'; without it what nobody allows is "
+            "denied");
+        return;
+    }
+    line.access = hlt_policy_accesses(parser, &parser->words[2]);
+    if (line.access == 0) {
+        return;
+    }
+    if (policy->default_access != 0) {
+        hlt_policy_mistake(parser, &parser->words[0],
+                           "'default' stands once in a policy; line %u has "
+                           "it already",
+                           policy->legacy.lines[policy->default_line].line);
+        return;
+    }
+    if (hlt_legacy_keep(parser, &line)) {
+        policy->default_access = line.access;
+        policy->default_line = policy->legacy.line_count - 1;
+        hlt_policy_problem(parser, HLT_PROBLEM_WARNING, parser->words[0].column,
+                           "what no rule names is open to everybody; name what is allowed instead");
+    }
+}
+
 static void on_later(struct acl_parser *parser)
 {
     hlt_policy_mistake(parser, &parser->words[0], "'%s' is not supported yet in this version",
-                       hlt_policy_shown(parser, parser->words[0].text, parser->words[0].len));
-}
-
-static void on_default(struct acl_parser *parser)
-{
-    hlt_policy_mistake(
-        parser, &parser->words[0],
-        "'default' is not supported yet in this version; what no rule allows is denied");
-}
-
-static void on_legacy(struct acl_parser *parser)
-{
-    hlt_policy_mistake(parser, &parser->words[0],
-                       "'%s' lines of Mosquitto's acl_file are not supported yet in this version; "
-                       "write 'allow' or 'deny'",
                        hlt_policy_shown(parser, parser->words[0].text, parser->words[0].len));
 }
 
@@ -630,11 +659,20 @@ static const struct {
     const char *word;
     void (*parse)(struct acl_parser *parser);
 } statements[] = {
-    {"allow", on_rule},     {"deny", on_rule},           {"anyone", on_anyone},
-    {"user", on_user},      {"anonymous", on_anonymous}, {"role", on_role},
-    {"use", on_use},        {"include", on_include},     {"expect", hlt_policy_expect},
-    {"haltere", on_header}, {"limit", on_later},         {"default", on_default},
-    {"topic", on_legacy},   {"pattern", on_legacy},
+    {"allow", on_rule},
+    {"deny", on_rule},
+    {"anyone", on_anyone},
+    {"user", on_user},
+    {"anonymous", on_anonymous},
+    {"role", on_role},
+    {"use", on_use},
+    {"include", on_include},
+    {"expect", hlt_policy_expect},
+    {"haltere", on_header},
+    {"limit", on_later},
+    {"default", on_default},
+    {"topic", hlt_legacy_statement},
+    {"pattern", hlt_legacy_statement},
 };
 
 static void parse_statement(struct acl_parser *parser)
@@ -671,15 +709,7 @@ static bool parse_header(struct acl_parser *parser)
         return false;
     }
     parser->stop = true;
-    if (hlt_policy_word_is(&words[0], "topic") || hlt_policy_word_is(&words[0], "pattern") ||
-        hlt_policy_word_is(&words[0], "user")) {
-        hlt_policy_mistake(
-            parser, &words[0],
-            "a plain Mosquitto acl_file is not supported yet in this version; a policy "
-            "begins with the line 'haltere 1'");
-    } else {
-        hlt_policy_mistake(parser, &words[0], "a policy begins with the line 'haltere 1'");
-    }
+    hlt_policy_mistake(parser, &words[0], "a policy begins with the line 'haltere 1'");
     return true;
 }
 
@@ -730,6 +760,10 @@ static void parse_body(struct acl_parser *parser)
                            "the file begins with a byte order mark; save it as UTF-8 without one");
         return;
     }
+    if (parser->depth == 0 && hlt_legacy_is_plain(file.text, file.len)) {
+        hlt_legacy_parse_plain(parser);
+        return;
+    }
     while (at < end && !parser->stop && parser->rc == HLT_OK) {
         char *eol = memchr(at, '\n', (size_t)(end - at));
         size_t len = (size_t)((eol != NULL ? eol : end) - at);
@@ -742,10 +776,6 @@ static void parse_body(struct acl_parser *parser)
             parse_line(parser, at, len);
         }
         at += len + 1;
-    }
-    if (parser->depth == 0 && !parser->header && parser->rc == HLT_OK) {
-        parser->line = 0;
-        hlt_policy_mistake(parser, NULL, "the file is empty; a policy begins with 'haltere 1'");
     }
 }
 

@@ -38,6 +38,9 @@ static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_pro
         return rc != HLT_OK ? rc : HLT_EPARSE;
     }
     rc = hlt_policy_compile(policy, problems);
+    if (rc == HLT_OK) {
+        rc = hlt_legacy_compile(policy);
+    }
     if (rc != HLT_OK) {
         return rc;
     }
@@ -111,6 +114,7 @@ void hlt_policy_free(struct hlt_policy *policy)
         free(policy->sections[i].title);
     }
     hlt_policy_expects_free(policy);
+    hlt_legacy_free(&policy->legacy);
     free(policy->files);
     free(policy->sections);
     free(policy->rules);
@@ -128,12 +132,22 @@ void hlt_policy_free(struct hlt_policy *policy)
 
 size_t hlt_policy_rule_count(const struct hlt_policy *policy)
 {
-    return policy->rule_count;
+    return (size_t)policy->rule_count + policy->legacy.line_count;
+}
+
+void hlt_policy_set_compat(struct hlt_policy *policy, enum hlt_acl_compat compat)
+{
+    policy->compat = (uint8_t)compat;
+}
+
+bool hlt_policy_is_plain(const struct hlt_policy *policy)
+{
+    return policy->plain;
 }
 
 void hlt_policy_counts(const struct hlt_policy *policy, struct hlt_policy_counts *out)
 {
-    *out = (struct hlt_policy_counts){.rules = policy->rule_count,
+    *out = (struct hlt_policy_counts){.rules = hlt_policy_rule_count(policy),
                                       .sections = policy->section_count,
                                       .files = policy->file_count,
                                       .expects = policy->expect_count,
@@ -149,6 +163,15 @@ void hlt_policy_rule(const struct hlt_policy *policy, uint32_t rule, struct hlt_
 {
     static const struct hlt_rule_ref none = {"", "", 0, ""};
 
+    if (rule >= policy->rule_count && rule - policy->rule_count < policy->legacy.line_count) {
+        const struct acl_line *line = &policy->legacy.lines[rule - policy->rule_count];
+
+        out->file = policy->files[line->file].name;
+        out->text = line->text;
+        out->line = line->line;
+        out->section = hlt_legacy_title(&policy->legacy, line);
+        return;
+    }
     if (rule >= policy->rule_count) {
         *out = none;
         return;

@@ -3,7 +3,12 @@
  * A policy is compiled once, then only read. A session binds it to its roles and claims (a view);
  * the broker asks for every message and every subscriber, so hlt_policy_decide() does not allocate,
  * lock, log or touch the disk. Conflict rule (facts: acl 2): any matching deny denies, else any
- * matching allow allows, else nobody spoke (= deny). */
+ * matching allow allows, else nobody spoke (= deny). A `role ... ordered` is one voter: its first
+ * matching rule; `topic` and `pattern` lines are one voter too (legacy.h).
+ *
+ * A file whose first line that is no comment is not `haltere 1` is a plain Mosquitto acl_file and
+ * is decided as Mosquitto decides it: SUBSCRIBE and UNSUBSCRIBE are granted, what no line grants is
+ * HLT_NO_RULE, and bound_device is always false. */
 #ifndef HLT_POLICY_H
 #define HLT_POLICY_H
 
@@ -28,6 +33,14 @@ enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t l
 enum hlt_rc hlt_policy_load_untested(struct hlt_policy **out, const char *path,
                                      struct hlt_problems *problems);
 void hlt_policy_free(struct hlt_policy *policy); /* accepts NULL; no view may be left */
+
+/* Which Mosquitto `topic` and `pattern` lines are decided as: 2.1 compares %c and %u with whole
+ * levels only, and a name that is empty or has a / with nothing. A policy begins as 2.0; set before
+ * the first bind. */
+enum hlt_acl_compat { HLT_ACL_2_0, HLT_ACL_2_1 };
+void hlt_policy_set_compat(struct hlt_policy *policy, enum hlt_acl_compat compat);
+/* Is it a plain Mosquitto acl_file? */
+bool hlt_policy_is_plain(const struct hlt_policy *policy);
 
 size_t hlt_policy_rule_count(const struct hlt_policy *policy);
 /* For people: what a policy is made of. `sections` counts `anyone` also where nobody wrote it. */

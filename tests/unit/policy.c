@@ -85,15 +85,8 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
     static const struct {
         const char *text, *want;
     } rows[] = {
-        {"", "p.acl: error: the file is empty; a policy begins with 'haltere 1'"},
-        {"# only a comment\n", "p.acl: error: the file is empty; a policy begins with 'haltere 1'"},
         {"anyone\n", "p.acl:1:1: error: a policy begins with the line 'haltere 1'"},
-        {"\n\n  topic read a\n",
-         "p.acl:3:3: error: a plain Mosquitto acl_file is not supported yet in "
-         "this version; a policy begins with the line 'haltere 1'"},
-        {"user bob\n",
-         "p.acl:1:1: error: a plain Mosquitto acl_file is not supported yet in this version; "
-         "a policy begins with the line 'haltere 1'"},
+        {"\n# x\nrole a\n", "p.acl:3:1: error: a policy begins with the line 'haltere 1'"},
         {"haltere 2\n",
          "p.acl:1:9: error: this version knows the policy language 'haltere 1' only"},
         {"haltere\n", "p.acl:1:1: error: this version knows the policy language 'haltere 1' only"},
@@ -204,21 +197,38 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
         {"haltere 1\nrole a from g h\n",
          "p.acl:2:15: error: 'h' is one word too many; a text with blanks must "
          "be in quotes"},
-        {"haltere 1\nrole a ordered\n",
-         "p.acl:2:8: error: 'ordered' is not supported yet in this version"},
-        {"haltere 1\nrole a from g ordered\n",
-         "p.acl:2:8: error: 'ordered' is not supported yet in this version"},
+        {"haltere 1\nrole a orderd\n", "p.acl:2:8: error: 'orderd' instead of 'from CLAIM'"},
+        {"haltere 1\nrole a ordered x\n", "p.acl:2:8: error: 'ordered' instead of 'from CLAIM'"},
+        {"haltere 1\nrole a ordered\nrole a\n",
+         "p.acl:3:6: error: this role stands twice, once 'ordered' and once not; say the same"},
+        {"haltere 1\nrole a from g\nrole a from g ordered\n",
+         "p.acl:3:6: error: this role stands twice, once 'ordered' and once not; say the same"},
+        {"haltere 1\nrole ordered\nuse a ordered\n",
+         "p.acl:3:7: error: 'ordered' instead of 'from CLAIM'"},
         {"haltere 1\nanyone\nlimit payload 4KiB\n",
          "p.acl:3:1: error: 'limit' is not supported yet in this version"},
-        {"haltere 1\ndefault allow read\n",
-         "p.acl:2:1: error: 'default' is not supported yet in this version; "
-         "what no rule allows is denied"},
-        {"haltere 1\nanyone\ntopic read a\n",
-         "p.acl:3:1: error: 'topic' lines of Mosquitto's acl_file are not "
-         "supported yet in this version; write 'allow' or 'deny'"},
-        {"haltere 1\npattern read a\n",
-         "p.acl:2:1: error: 'pattern' lines of Mosquitto's acl_file are not "
-         "supported yet in this version; write 'allow' or 'deny'"},
+        {"haltere 1\ndefault\n", "p.acl:2: error: this line is 'default allow ACCESSES'; without "
+                                 "it what nobody allows is denied"},
+        {"haltere 1\ndefault deny read\n",
+         "p.acl:2: error: this line is 'default allow ACCESSES'; without it what nobody allows is "
+         "denied"},
+        {"haltere 1\ndefault allow raed\n",
+         "p.acl:2:15: error: 'raed' is no access (read, write, readwrite, subscribe, unsubscribe, "
+         "all; several with commas and no blanks); did you mean 'read'?"},
+        {"haltere 1\ndefault allow read write\n", "p.acl:2:20: error: this line is 'default allow "
+                                                  "ACCESSES'; without it what nobody allows is "
+                                                  "denied"},
+        {"haltere 1\ntopic a\n", "p.acl:2: error: this line is 'topic read|write|readwrite|deny "
+                                 "FILTER', all three; a filter with blanks is quoted"},
+        {"haltere 1\npattern raed %c/x\n", "p.acl:2:9: error: 'raed' is no access of this line "
+                                           "(read, write, readwrite, deny); did you "
+                                           "mean 'read'?"},
+        {"haltere 1\nrole a\ntopic read a\n",
+         "p.acl:3:1: error: a 'topic' line belongs to a user name: put it under 'user NAME' or "
+         "'anonymous', or write 'allow' or 'deny' here"},
+        {"haltere 1\npattern read a/b+\n",
+         "p.acl:2:17: error: in 'a/b+': + must be a whole level: between two /, or at an end"},
+        {"haltere 1\npattern read =a\n", "p.acl:2:14: error: this is no filter of such a line"},
         {"haltere 1\ninclude x.acl\n",
          "p.acl:2:9: error: only a policy in a file can include others"},
         {"haltere 1\nrole a\nuse\n", "p.acl:3: error: the role name is missing"},

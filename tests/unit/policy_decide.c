@@ -984,3 +984,137 @@ Test(policy_decide, containing_and_overlapping_are_exact_for_all_small_filters, 
         hlt_policy_free(policy);
     }
 }
+
+/* ---- role ... ordered, and default allow ---- */
+
+struct role_probe {
+    const char *claims;
+    enum hlt_access access;
+    const char *topic;
+    enum hlt_verdict want;
+    unsigned line;
+};
+
+static void ask_roles(const char *text, const struct role_probe *probes, size_t count)
+{
+    struct hlt_policy *policy = policy_from(text);
+
+    for (size_t i = 0; i < count; i++) {
+        struct hlt_subject subject = {.client_id = "d1",
+                                      .user = "d1",
+                                      .device_id = "d1",
+                                      .claims = probes[i].claims,
+                                      .claims_len = strlen(probes[i].claims)};
+        struct hlt_view *view = hlt_policy_bind(policy, &subject);
+        struct hlt_decision got;
+        struct hlt_rule_ref ref;
+
+        hlt_policy_decide(view, probes[i].access, probes[i].topic, &got);
+        hlt_policy_rule(policy, got.rule, &ref);
+        cr_expect(got.verdict == probes[i].want && ref.line == probes[i].line,
+                  "row %zu '%s': verdict %d (want %d), line %u (want %u)", i, probes[i].topic,
+                  got.verdict, probes[i].want, ref.line, probes[i].line);
+        hlt_view_free(view);
+    }
+    hlt_policy_free(policy);
+}
+#define ASK_ROLES(text, probes) ask_roles(text, probes, sizeof(probes) / sizeof((probes)[0]))
+
+#define ONE "{\"sub\":\"d1\",\"roles\":[\"one\"]}"
+#define TWO "{\"sub\":\"d1\",\"roles\":[\"two\"]}"
+#define BOTH "{\"sub\":\"d1\",\"roles\":[\"one\",\"two\"]}"
+
+Test(policy_decide, an_ordered_role_votes_with_its_first_rule_that_matches)
+{
+    static const struct role_probe probes[] = {
+        {ONE, HLT_READ, "a/b", HLT_ALLOW, 3},      {ONE, HLT_READ, "a/x", HLT_DENY, 4},
+        {ONE, HLT_READ, "b/y", HLT_ALLOW, 5},      {ONE, HLT_READ, "z", HLT_NO_RULE, 0},
+        {TWO, HLT_READ, "a/x", HLT_ALLOW, 8},      {BOTH, HLT_READ, "a/x", HLT_DENY, 4},
+        {BOTH, HLT_READ, "a/b", HLT_ALLOW, 3},     {BOTH, HLT_READ, "z", HLT_DENY, 9},
+        {ONE, HLT_WRITE, "own/d1", HLT_ALLOW, 11}, {ONE, HLT_READ, "b/n", HLT_DENY, 13},
+    };
+
+    ASK_ROLES("haltere 1\nrole one ordered\nallow read a/b\ndeny read a/#\nallow read b/#\n"
+              "deny read b/y\nrole two from roles ordered\nallow read a/x\ndeny read z\n"
+              "role one ordered\nallow write own/%d\nanyone\ndeny read b/n\n",
+              probes);
+}
+
+Test(policy_decide, an_ordered_role_judges_subscriptions_in_its_order_too)
+{
+    static const struct role_probe probes[] = {
+        {ONE, HLT_SUBSCRIBE, "a/x", HLT_ALLOW, 3},   {ONE, HLT_SUBSCRIBE, "a/y", HLT_DENY, 4},
+        {ONE, HLT_SUBSCRIBE, "b/#", HLT_ALLOW, 5},   {ONE, HLT_SUBSCRIBE, "c", HLT_NO_RULE, 0},
+        {TWO, HLT_SUBSCRIBE, "a/#", HLT_DENY, 7},    {TWO, HLT_SUBSCRIBE, "a/x", HLT_DENY, 7},
+        {TWO, HLT_SUBSCRIBE, "#", HLT_ALLOW, 8},     {TWO, HLT_SUBSCRIBE, "b/x", HLT_ALLOW, 8},
+        {TWO, HLT_UNSUBSCRIBE, "a/x", HLT_ALLOW, 0},
+    };
+
+    ASK_ROLES("haltere 1\nrole one ordered\nallow subscribe =a/x\ndeny subscribe a/#\n"
+              "allow subscribe b/#\nrole two ordered\ndeny read a/#\nallow read #\n",
+              probes);
+}
+
+Test(policy_decide, an_ordered_role_that_is_used_stays_a_voter_of_its_own)
+{
+    static const struct role_probe probes[] = {
+        {ONE, HLT_READ, "a/x", HLT_ALLOW, 6},
+        {ONE, HLT_READ, "a/y", HLT_DENY, 7},
+        {ONE, HLT_READ, "a/z", HLT_DENY, 4}, /* the user's own denial */
+        {ONE, HLT_READ, "b", HLT_ALLOW, 8},
+    };
+
+    ASK_ROLES("haltere 1\nuser d1\nuse base\ndeny read a/z\nrole base ordered\nallow read a/x\n"
+              "deny read a/y\nallow read #\n",
+              probes);
+}
+
+Test(policy_decide, an_allowing_vote_of_an_ordered_role_tells_whether_it_binds_the_device)
+{
+    static const struct {
+        const char *topic;
+        bool bound;
+    } rows[] = {{"d/d1", true}, {"e/d1", false}, {"f/d1", false}};
+    struct hlt_policy *policy = policy_from(
+        "haltere 1\nrole one ordered\nallow write d/%d\nallow write d/+\n"
+        "allow write e/+\nallow write e/%d\nallow write f/%d\nanyone\nallow write f/#\n");
+    struct hlt_subject subject = {.client_id = "d1",
+                                  .user = "d1",
+                                  .device_id = "d1",
+                                  .claims = ONE,
+                                  .claims_len = strlen(ONE)};
+    struct hlt_view *view = hlt_policy_bind(policy, &subject);
+
+    for (size_t i = 0; i < 3; i++) {
+        struct hlt_decision got;
+
+        hlt_policy_decide(view, HLT_WRITE, rows[i].topic, &got);
+        cr_expect(got.verdict == HLT_ALLOW && got.bound_device == rows[i].bound, "row %zu", i);
+    }
+    hlt_view_free(view);
+    hlt_policy_free(policy);
+}
+
+Test(policy_decide, default_allow_speaks_where_nobody_does_and_never_for_dollar_topics)
+{
+    static const struct role_probe probes[] = {
+        {ONE, HLT_READ, "a", HLT_ALLOW, 2},
+        {ONE, HLT_READ, "secret", HLT_DENY, 4},
+        {ONE, HLT_READ, "$SYS/x", HLT_NO_RULE, 0},
+        {ONE, HLT_WRITE, "a", HLT_NO_RULE, 0},
+        {ONE, HLT_SUBSCRIBE, "#", HLT_ALLOW, 2},
+        {ONE, HLT_SUBSCRIBE, "secret", HLT_DENY, 4},
+        {ONE, HLT_SUBSCRIBE, "$SYS/#", HLT_NO_RULE, 0},
+        {ONE, HLT_SUBSCRIBE, "$share/g/a", HLT_ALLOW, 2},
+        {ONE, HLT_SUBSCRIBE, "$share/g/$SYS/#", HLT_NO_RULE, 0},
+        {ONE, HLT_READ, "a/+", HLT_DENY, 0},
+        {ONE, HLT_UNSUBSCRIBE, "a", HLT_ALLOW, 0},
+    };
+    static const struct role_probe listed[] = {
+        {ONE, HLT_SUBSCRIBE, "a", HLT_ALLOW, 4},
+        {ONE, HLT_SUBSCRIBE, "b", HLT_NO_RULE, 0}, /* who may subscribe is listed */
+    };
+
+    ASK_ROLES("haltere 1\ndefault allow read\nanyone\ndeny read secret\n", probes);
+    ASK_ROLES("haltere 1\ndefault allow read\nanyone\nallow subscribe a\n", listed);
+}
