@@ -1,10 +1,14 @@
 /* bind.c - a policy and a client's claims to a view: its sections, and what its variables stand
  * for. */
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "../shared/jsonpull.h"
 #include "../shared/text.h"
 #include "internal.h"
+
+/* Tells a view from one that stood at the same address; views are made on several threads. */
+static atomic_uint_fast64_t serials = 1;
 
 /* What is collected before the view's size is known. */
 struct binder {
@@ -304,6 +308,27 @@ static uint64_t used_slots(struct binder *binder, bool *subscribes)
     return slots;
 }
 
+/* The limits of the view's sections; `out` may be NULL. Returns how many. */
+static uint32_t own_limits(const struct binder *binder, uint32_t *out, uint8_t *kinds)
+{
+    const struct hlt_policy *policy = binder->policy;
+    uint32_t count = 0;
+
+    *kinds = 0;
+    for (uint32_t i = 0; i < policy->limit_count; i++) {
+        uint32_t section = policy->limits[i].section;
+
+        if ((binder->member[section >> 3] >> (section & 7) & 1) != 0) {
+            if (out != NULL) {
+                out[count] = i;
+            }
+            *kinds |= (uint8_t)(1U << policy->limits[i].kind);
+            count++;
+        }
+    }
+    return count;
+}
+
 static uint32_t count_ordered(const struct binder *binder)
 {
     uint32_t count = 0;
@@ -348,8 +373,10 @@ static struct hlt_view *make_view(struct binder *binder)
     uint32_t ordered = count_ordered(binder);
     uint32_t kept = 0, value_count = 0;
     size_t kept_bytes = 0, byte_count = 0;
+    uint8_t kinds;
+    uint32_t limit_count = own_limits(binder, NULL, &kinds);
     uint32_t lists = ordered > 0 ? 2 * binder->section_count : binder->section_count;
-    size_t bound_at = sizeof(struct hlt_view) + ((size_t)lists + 1) / 2 * 8;
+    size_t bound_at = sizeof(struct hlt_view) + ((size_t)lists + limit_count + 1) / 2 * 8;
     size_t values_at = bound_at + (policy->slot_count * sizeof(struct acl_bound) + 7) / 8 * 8;
     struct acl_bound *bound;
     struct hlt_view *view;
@@ -372,10 +399,15 @@ static struct hlt_view *make_view(struct binder *binder)
                               .bound = bound,
                               .values = (const struct acl_value *)(void *)(block + values_at),
                               .section_count = binder->section_count,
+                              .serial = atomic_fetch_add(&serials, 1),
+                              .limit_count = limit_count,
+                              .limit_kinds = kinds,
                               .subscribes = subscribes};
     memcpy(view + 1, binder->sections, binder->section_count * sizeof(uint32_t));
     qsort(view + 1, binder->section_count, sizeof(uint32_t), compare_sections);
     part_sections(view, ordered);
+    view->limits = view->sections + lists;
+    (void)own_limits(binder, (uint32_t *)(void *)(view + 1) + lists, &kinds);
     for (uint32_t i = 0; i < policy->slot_count; i++) {
         if ((slots >> i & 1) != 0) { /* of others the client has no rules: no value, no denial */
             fill_slot(binder, i, &bound[i], (struct acl_value *)(void *)(block + values_at),

@@ -96,6 +96,17 @@ struct acl_expect {
     char *claims;              /* one JSON object; NULL if no claim was given */
 };
 
+/* A `limit` line (limit.h). */
+struct acl_limit {
+    const char *text;
+    uint32_t file, line, section;
+    uint32_t period_ms;     /* of a rate */
+    uint64_t amount, burst; /* bytes, messages, subscriptions; qos; retain: 0 no, 1 yes */
+    struct acl_filter filter;
+    uint8_t kind; /* enum hlt_limit_kind */
+    bool filtered;
+};
+
 struct acl_file {
     char *name, *text;
     size_t len;
@@ -146,11 +157,12 @@ struct hlt_policy {
     struct acl_level *levels;
     struct acl_use *uses;
     struct acl_expect *expects;
+    struct acl_limit *limits;
     struct acl_text claims[HLT_ACL_CLAIMS_MAX];
     struct acl_slot slots[HLT_ACL_SLOTS_MAX];
     uint32_t file_count, file_space, section_count, section_space, rule_count, rule_space;
     uint32_t except_count, except_space, level_count, level_space, use_count, use_space;
-    uint32_t expect_count, expect_space, claim_count, slot_count;
+    uint32_t expect_count, expect_space, claim_count, slot_count, limit_count, limit_space;
 
     uint32_t
         *section_table; /* open addressing by kind, claim and name; 0 is empty, else index + 1 */
@@ -193,8 +205,12 @@ struct hlt_view {
     const uint32_t *sections;      /* sorted, [0] is 0: anyone */
     const struct acl_bound *bound; /* by slot */
     const struct acl_value *values;
+    const uint32_t *limits; /* those of its sections, in policy->limits */
     uint32_t section_count;
-    bool subscribes; /* its sections have an `allow subscribe` */
+    uint64_t serial; /* no other view of this process has it */
+    uint32_t limit_count;
+    uint8_t limit_kinds; /* which kinds there are, a bit each */
+    bool subscribes;     /* its sections have an `allow subscribe` */
     bool votes;      /* there is more to ask than `free`: legacy lines, ordered roles, a default */
     const uint32_t *free, *ordered; /* `sections` that are not, and that are `ordered` */
     uint32_t free_count, ordered_count;

@@ -669,7 +669,7 @@ static const struct {
     {"include", on_include},
     {"expect", hlt_policy_expect},
     {"haltere", on_header},
-    {"limit", on_later},
+    {"limit", hlt_policy_limit},
     {"default", on_default},
     {"topic", hlt_legacy_statement},
     {"pattern", hlt_legacy_statement},

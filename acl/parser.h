@@ -57,6 +57,8 @@ bool hlt_policy_filter(struct acl_parser *parser, const struct acl_word *word, u
 /* The index of a claim's name; HLT_ACL_NONE after a mistake. */
 uint32_t hlt_policy_claim(struct acl_parser *parser, const struct acl_word *word, const char *name,
                           size_t len);
+/* A `limit` line: limit.c. */
+void hlt_policy_limit(struct acl_parser *parser);
 /* An `expect` line. */
 void hlt_policy_expect(struct acl_parser *parser);
 

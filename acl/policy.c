@@ -118,6 +118,7 @@ void hlt_policy_free(struct hlt_policy *policy)
     free(policy->files);
     free(policy->sections);
     free(policy->rules);
+    free(policy->limits);
     free(policy->excepts);
     free(policy->levels);
     free(policy->uses);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../acl/explain.h"
+#include "../acl/limit.h"
 #include "../shared/jsonpull.h"
 #include "../shared/options.h"
 #include "../shared/text.h"
@@ -301,6 +302,18 @@ static const char *reason_text(const struct hlt_explanation *what)
                : "by the rule";
 }
 
+static void print_limits(const struct answer *answer)
+{
+    struct hlt_rule_ref limit;
+    bool applies;
+
+    for (size_t i = 0; hlt_view_limit(answer->view, i, answer->topic, &limit, &applies); i++) {
+        if (applies) {
+            print_rule("limit", &limit);
+        }
+    }
+}
+
 static void print_answer(const struct answer *answer)
 {
     const struct hlt_explanation *what = &answer->what;
@@ -325,6 +338,9 @@ static void print_answer(const struct answer *answer)
         hlt_cli_print_text(stdout, what->why);
         printf("\n");
     }
+    if (answer->access == HLT_WRITE && allowed) {
+        print_limits(answer);
+    }
     printf("  %-9s ", "client");
     hlt_cli_print_text(stdout, answer->client->id);
     if (answer->client->sub != NULL) {
@@ -343,6 +359,20 @@ static void add_text(cJSON *object, const char *name, const char *text)
 {
     cJSON_AddItemToObject(object, name,
                           text != NULL ? cJSON_CreateString(text) : cJSON_CreateNull());
+}
+
+/* Which limits a publish here has to keep: whether it does, only the message can say. */
+static void add_limits(const struct answer *answer, cJSON *root)
+{
+    cJSON *list = cJSON_AddArrayToObject(root, "limits");
+    struct hlt_rule_ref limit;
+    bool applies;
+
+    for (size_t i = 0; hlt_view_limit(answer->view, i, answer->topic, &limit, &applies); i++) {
+        if (applies) {
+            cJSON_AddItemToArray(list, hlt_acl_rule_json(&limit));
+        }
+    }
 }
 
 static void print_json(const struct answer *answer)
@@ -378,6 +408,9 @@ static void print_json(const struct answer *answer)
 
         cJSON_AddStringToObject(near, "why", what->why);
         cJSON_AddItemToObject(root, "near", near);
+    }
+    if (answer->access == HLT_WRITE && what->decision.verdict == HLT_ALLOW) {
+        add_limits(answer, root);
     }
     (void)hlt_cli_print_json(root);
 }

@@ -16,6 +16,7 @@ struct question {
     uint32_t payload_len;
     enum hlt_access access;
     bool retain;
+    int qos;
     struct hlt_now now;
 };
 
@@ -71,11 +72,40 @@ static bool writes_control(const struct question *question)
     return question->access == HLT_WRITE && strcmp(question->topic, HLT_CONTROL_TOPIC) == 0;
 }
 
+/* What the policy allows, `limit` lines may still forbid; NULL if they do not. */
+static const char *over_limit(const struct plugin *self, const struct question *question,
+                              struct hlt_session *session)
+{
+    switch (question->access) {
+    case HLT_WRITE:
+        /* A client the broker made up asks for a message that was sent and judged before. */
+        return question->client == session->client || question->client == self->taken_over
+                   ? hlt_meters_message(session, question->topic, question->payload_len,
+                                        question->qos, question->retain)
+                   : NULL;
+    case HLT_SUBSCRIBE:
+        return session->online && !session->kicking
+                   ? hlt_meters_subscribe(session, question->topic, question->now.mono_ms)
+                   : NULL;
+    case HLT_UNSUBSCRIBE: hlt_meters_unsubscribe(session, question->topic); return NULL;
+    case HLT_READ: return NULL;
+    }
+    return NULL;
+}
+
 static int by_policy(struct plugin *self, const struct question *question,
                      struct hlt_session *session, struct hlt_decision *decision)
 {
     hlt_views_decide_session(self->views, session, question->access, question->topic, decision);
-    return decision->verdict == HLT_ALLOW ? allow(self) : deny(self, question, session, "policy");
+    if (decision->verdict != HLT_ALLOW) {
+        return deny(self, question, session, "policy");
+    }
+    const char *over = over_limit(self, question, session);
+    if (over != NULL) {
+        hlt_engine_counters(self->engine)->limit_denied++;
+        return deny(self, question, session, over);
+    }
+    return allow(self);
 }
 
 /* --- an online token session --- */
@@ -165,7 +195,16 @@ static int ask_other(struct plugin *self, const struct question *question)
     hlt_views_decide_other(self->views, question->client_id, user, question->access,
                            question->topic, &decision);
     if (decision.verdict == HLT_ALLOW) {
-        return allow(self);
+        const char *over =
+            question->access == HLT_WRITE
+                ? hlt_views_limit_other(self->views, question->client_id, user, question->topic,
+                                        question->payload_len, question->qos, question->retain)
+                : NULL;
+        if (over == NULL) {
+            return allow(self);
+        }
+        hlt_engine_counters(self->engine)->limit_denied++;
+        return deny(self, question, NULL, over);
     }
     if (decision.verdict == HLT_NO_RULE && self->options.allow_other_auth) {
         hlt_engine_counters(self->engine)->acl_deferred++;
@@ -186,6 +225,7 @@ int hlt_on_acl_check(int event, void *event_data, void *userdata)
         .payload_len = ev->payloadlen,
         .access = (enum hlt_access)ev->access,
         .retain = ev->retain,
+        .qos = ev->qos,
         .now = hlt_plugin_now(),
     };
 

@@ -29,6 +29,17 @@ int hlt_on_message(int event, void *event_data, void *userdata)
         return MOSQ_ERR_ACL_DENIED;
     }
     self->written.client = NULL;
+    const char *over = message.session != NULL ? hlt_meters_rate(message.session, ev->topic,
+                                                                 ev->payloadlen, now.mono_ms)
+                                               : NULL;
+    if (over != NULL) {
+        hlt_engine_counters(self->engine)->limit_denied++;
+        hlt_engine_denied(self->engine, now, message.session, message.session->client_id, "write",
+                          ev->topic, over);
+        hlt_plugin_drive(self, now);
+        hlt_act(self);
+        return MOSQ_ERR_ACL_DENIED;
+    }
     enum hlt_answer answer = hlt_engine_message(self->engine, now, &message);
     hlt_plugin_drive(self, now);
     hlt_act(self);

@@ -197,6 +197,7 @@ static bool start_engine(struct plugin *self, struct hlt_rules *rules, bool was_
         return false;
     }
     hlt_engine_on_view_free(self->engine, hlt_views_drop);
+    hlt_engine_on_meter_free(self->engine, hlt_meters_drop);
     return true;
 }
 

@@ -104,6 +104,23 @@ void hlt_views_decide_session(struct hlt_views *views, struct hlt_session *sessi
 void hlt_views_decide_other(struct hlt_views *views, const char *client_id, const char *user,
                             enum hlt_access access, const char *topic, struct hlt_decision *out);
 
+/* What a session's last decision was bound to; NULL if it was never asked. */
+const struct hlt_view *hlt_views_view(const struct hlt_session *session);
+/* Limits of the policy on what a message of another login shows by itself (limit.h). */
+const char *hlt_views_limit_other(struct hlt_views *views, const char *client_id, const char *user,
+                                  const char *topic, size_t payload_bytes, int qos, bool retain);
+
+/* --- meter.c: call only after the policy has allowed. NULL: within the limits, else why not --- */
+const char *hlt_meters_message(const struct hlt_session *session, const char *topic,
+                               size_t payload_bytes, int qos, bool retain);
+const char *hlt_meters_subscribe(struct hlt_session *session, const char *filter, int64_t mono_ms);
+void hlt_meters_unsubscribe(struct hlt_session *session, const char *filter);
+/* Count a message that is about to be delivered. */
+const char *hlt_meters_rate(struct hlt_session *session, const char *topic, size_t payload_bytes,
+                            int64_t mono_ms);
+/* The engine's on_meter_free. */
+void hlt_meters_drop(void *meter);
+
 /* --- reload.c --- */
 /* Note how the files look now. Call before they are read for the first time. */
 struct hlt_reload *hlt_reload_new(const struct hlt_options *options);

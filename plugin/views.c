@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../acl/limit.h"
 #include "../shared/hash.h"
 #include "plugin.h"
 
@@ -290,6 +291,35 @@ static struct bound *other_bound(struct hlt_views *views, const struct hlt_subje
         other->key_len = len;
     }
     return bind(&other->bound, views->current, subject) ? &other->bound : NULL;
+}
+
+const struct hlt_view *hlt_views_view(const struct hlt_session *session)
+{
+    const struct bound *bound = session->view;
+
+    return bound != NULL ? bound->view : NULL;
+}
+
+const char *hlt_views_limit_other(struct hlt_views *views, const char *client_id, const char *user,
+                                  const char *topic, size_t payload_bytes, int qos, bool retain)
+{
+    struct hlt_subject subject = {.client_id = client_id, .user = user != NULL ? user : ""};
+    const struct bound *bound;
+    const char *why = "memory";
+
+    if (hlt_policy_limit_count(views->current->policy) == 0) {
+        return NULL;
+    }
+    bound = other_bound(views, &subject);
+    if (bound != NULL) {
+        return hlt_limit_message(bound->view, topic, payload_bytes, qos, retain);
+    }
+    struct hlt_view *once = hlt_policy_bind(views->current->policy, &subject);
+    if (once != NULL) {
+        why = hlt_limit_message(once, topic, payload_bytes, qos, retain);
+        hlt_view_free(once);
+    }
+    return why;
 }
 
 void hlt_views_decide_other(struct hlt_views *views, const char *client_id, const char *user,

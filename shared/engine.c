@@ -148,6 +148,7 @@ void hlt_engine_index_rules(struct hlt_engine *engine)
     engine->malformed = enabled_rule(rules, HLT_RULE_MALFORMED);
     engine->auth_failure = enabled_rule(rules, HLT_RULE_AUTH_FAILURE);
     engine->acl_denied = enabled_rule(rules, HLT_RULE_ACL_DENIED);
+    engine->limit_exceeded = enabled_rule(rules, HLT_RULE_LIMIT_EXCEEDED);
     for (uint16_t i = 0; i < engine->names.count; i++) {
         hlt_engine_index_name(engine, i);
     }
@@ -529,7 +530,9 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
     }
     session->device->denied++;
     hlt_engine_dirty(engine, session->device);
-    const struct hlt_rule *rule = hlt_engine_rule_for(engine->acl_denied, session->device);
+    const struct hlt_rule *rule = hlt_engine_rule_for(
+        strncmp(why, "limit:", 6) == 0 ? engine->limit_exceeded : engine->acl_denied,
+        session->device);
     if (rule == NULL) {
         return;
     }

@@ -95,6 +95,7 @@ struct hlt_session {
     bool confirmed; /* seen alive after login (first ACL check or message) */
     void *view;
     uint64_t view_generation;
+    void *meter; /* the caller's too: what limits have counted; lives as long as the session */
     uint64_t children; /* devices it created as a gateway */
     uint16_t protocol; /* 3, 4, 5 */
     uint16_t keepalive_s;
@@ -123,8 +124,8 @@ struct hlt_login {
 enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
                                  const struct hlt_login *login, struct hlt_claims *claims,
                                  struct hlt_session **out);
-/* Another token for a live session (renewal): same sub and binding, iat not earlier; swaps claims. Takes `claims`
- * over on HLT_REASON_OK. */
+/* Another token for a live session (renewal): same sub and binding, iat not earlier; swaps claims.
+ * Takes `claims` over on HLT_REASON_OK. */
 enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
                                  struct hlt_session *session, struct hlt_claims *claims,
                                  const uint8_t *secret);
@@ -149,6 +150,8 @@ bool hlt_session_expired(const struct hlt_session *session, int64_t wall_ms);
 bool hlt_engine_id_reserved(const struct hlt_engine *engine, const char *id);
 /* Called with a session's view when it goes. */
 void hlt_engine_on_view_free(struct hlt_engine *engine, void (*free_view)(void *view));
+/* Called with a session's meter when the session goes. */
+void hlt_engine_on_meter_free(struct hlt_engine *engine, void (*free_meter)(void *meter));
 
 /* --- what happened to clients --- */
 struct hlt_refusal {
@@ -196,9 +199,10 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
 #define HLT_COUNTERS(X)                                                                            \
     X(messages)                                                                                    \
     X(bytes)                                                                                       \
-    X(telemetry) X(statuses) X(readings) X(readings_dropped) X(malformed) X(spoofed)               \
-        X(clock_ahead) X(logins) X(logins_other) X(renewals) X(refused) X(expired) X(kicks)        \
-            X(kicks_dropped) X(acl_allowed) X(acl_denied) X(acl_deferred) X(own_topic_denied)      \
+    X(telemetry)                                                                                   \
+    X(statuses) X(readings) X(readings_dropped) X(malformed) X(spoofed) X(clock_ahead) X(logins)   \
+        X(logins_other) X(renewals) X(refused) X(expired) X(kicks) X(kicks_dropped) X(acl_allowed) \
+            X(acl_denied) X(acl_deferred) X(limit_denied) X(own_topic_denied)                      \
                 X(stale_retained_denied) X(alerts_fired) X(alerts_resolved) X(alerts_repeated)     \
                     X(alerts_dropped) X(actions_dropped) X(devices_refused) X(sessions_refused)    \
                         X(sessions_evicted) X(identities_too_large) X(metrics_refused)             \

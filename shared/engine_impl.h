@@ -39,8 +39,8 @@ struct hlt_engine {
     char version[32];
     struct hlt_rules *rules;
     const struct hlt_detector *detector;
-    const struct hlt_rule *anomaly, *silence, *spoof, *malformed, *auth_failure,
-        *acl_denied; /* NULL: off */
+    const struct hlt_rule *anomaly, *silence, *spoof, *malformed, *auth_failure, *acl_denied,
+        *limit_exceeded; /* NULL: off */
     const struct hlt_rule *
         *name_rules[HLT_METRIC_NAMES_MAX]; /* threshold rules of a metric, NULL-ended */
     struct hlt_prefix devices_prefix, alerts_prefix, system_prefix;
@@ -51,6 +51,7 @@ struct hlt_engine {
     struct hlt_device broker; /* stands for the broker in alerts; not in the table */
     struct hlt_session_table sessions;
     void (*view_free)(void *view);
+    void (*meter_free)(void *meter);
     struct hlt_alerts alerts;
     struct hlt_device *dirty, **dirty_tail;
     struct hlt_session *dirty_sessions;
@@ -58,8 +59,8 @@ struct hlt_engine {
     struct hlt_note note[HLT_NOTES_MAX];
     struct hlt_now started;
     int64_t heartbeat_mono_ms, flush_mono_ms;
-    bool flushing;        /* a round of hand-over is under way */
-    bool publish_devices; /* health_publish allows retained topics per device */
+    bool flushing;                 /* a round of hand-over is under way */
+    bool publish_devices;          /* health_publish allows retained topics per device */
     uint32_t resay, resay_end;     /* slab entries of restored devices still to be said again */
     uint32_t rewatch, rewatch_end; /* slab entries whose silence timer is to be set again */
     uint32_t online;               /* devices with a session online */

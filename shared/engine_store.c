@@ -174,7 +174,8 @@ static int64_t quiet_ms(const struct hlt_rule *rule)
     case HLT_RULE_SPOOF:
     case HLT_RULE_MALFORMED:
     case HLT_RULE_AUTH_FAILURE:
-    case HLT_RULE_ACL_DENIED: return rule->clear_ms;
+    case HLT_RULE_ACL_DENIED:
+    case HLT_RULE_LIMIT_EXCEEDED: return rule->clear_ms;
     default: return 0;
     }
 }

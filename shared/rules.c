@@ -25,9 +25,9 @@
 #define UNSET INT64_C(-1) /* a duration that "defaults" fills in */
 
 static const char *const severity_words[] = {"none", "info", "warning", "critical", NULL};
-static const char *const kind_words[] = {"threshold",  "anomaly",   "silence",
-                                         "spoof",      "malformed", "auth_failure",
-                                         "acl_denied", "system",    NULL};
+static const char *const kind_words[] = {
+    "threshold",    "anomaly",    "silence",        "spoof",  "malformed",
+    "auth_failure", "acl_denied", "limit_exceeded", "system", NULL};
 
 /* --- the built-in rules --- */
 
@@ -70,6 +70,10 @@ static const struct hlt_rule builtins[] = {
     {COMMON, .name = "acl_denied", .kind = HLT_RULE_ACL_DENIED, .severity = HLT_SEV_WARNING,
      .summary = "The device keeps trying what the policy denies", .count = 10, .window_ms = 60000,
      .for_ms = UNSET, .clear_ms = 300000, .cooldown_ms = UNSET, .renotify_ms = UNSET},
+    {COMMON, .name = "limit_exceeded", .kind = HLT_RULE_LIMIT_EXCEEDED, .severity = HLT_SEV_WARNING,
+     .summary = "The device publishes more than the policy lets it", .count = 10,
+     .window_ms = 60000, .for_ms = UNSET, .clear_ms = 300000, .cooldown_ms = UNSET,
+     .renotify_ms = UNSET},
 };
 
 /* What Haltere says about itself: these differ in nothing else. */
@@ -111,12 +115,14 @@ enum member_type {
 };
 
 #define KIND(kind) (1u << (kind))
-#define ALL_KINDS 0xffu
+#define ALL_KINDS 0x1ffu
 #define THRESHOLD KIND(HLT_RULE_THRESHOLD)
 #define ANOMALY KIND(HLT_RULE_ANOMALY)
 #define SILENCE KIND(HLT_RULE_SILENCE)
 #define DENIABLE (KIND(HLT_RULE_SPOOF) | KIND(HLT_RULE_MALFORMED))
-#define COUNTED (DENIABLE | KIND(HLT_RULE_AUTH_FAILURE) | KIND(HLT_RULE_ACL_DENIED))
+#define COUNTED                                                                                    \
+    (DENIABLE | KIND(HLT_RULE_AUTH_FAILURE) | KIND(HLT_RULE_ACL_DENIED) |                          \
+     KIND(HLT_RULE_LIMIT_EXCEEDED))
 #define OF_DEVICES (ALL_KINDS & ~KIND(HLT_RULE_SYSTEM))
 /* A refused login has no class that anybody vouched for. */
 #define CLASSED (OF_DEVICES & ~KIND(HLT_RULE_AUTH_FAILURE))

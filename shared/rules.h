@@ -13,14 +13,15 @@ enum hlt_severity { HLT_SEV_NONE, HLT_SEV_INFO, HLT_SEV_WARNING, HLT_SEV_CRITICA
 const char *hlt_severity_word(enum hlt_severity severity); /* "critical" */
 
 enum hlt_rule_kind {
-    HLT_RULE_THRESHOLD,    /* a metric beyond a bound */
-    HLT_RULE_ANOMALY,      /* the detector's score */
-    HLT_RULE_SILENCE,      /* nothing heard for too long */
-    HLT_RULE_SPOOF,        /* payload names another device */
-    HLT_RULE_MALFORMED,    /* payload that is not what DESIGN 5 says */
-    HLT_RULE_AUTH_FAILURE, /* refused logins */
-    HLT_RULE_ACL_DENIED,   /* refused publishes and subscribes */
-    HLT_RULE_SYSTEM,       /* raised by Haltere itself about itself: policy_reload_failed, ... */
+    HLT_RULE_THRESHOLD,      /* a metric beyond a bound */
+    HLT_RULE_ANOMALY,        /* the detector's score */
+    HLT_RULE_SILENCE,        /* nothing heard for too long */
+    HLT_RULE_SPOOF,          /* payload names another device */
+    HLT_RULE_MALFORMED,      /* payload that is not what DESIGN 5 says */
+    HLT_RULE_AUTH_FAILURE,   /* refused logins */
+    HLT_RULE_ACL_DENIED,     /* refused publishes and subscribes */
+    HLT_RULE_LIMIT_EXCEEDED, /* ... because of a limit of the policy */
+    HLT_RULE_SYSTEM,         /* raised by Haltere itself about itself: policy_reload_failed, ... */
 };
 
 struct hlt_bound {

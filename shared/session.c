@@ -153,6 +153,9 @@ static void release(struct hlt_engine *engine, struct hlt_session *session)
     if (session->view != NULL && engine->view_free != NULL) {
         engine->view_free(session->view);
     }
+    if (session->meter != NULL && engine->meter_free != NULL) {
+        engine->meter_free(session->meter);
+    }
     hlt_claims_free(session->claims);
     free(session->client_id);
     free(session);
@@ -493,6 +496,11 @@ bool hlt_engine_id_reserved(const struct hlt_engine *engine, const char *id)
     const struct hlt_device *device = hlt_device_find(&engine->devices, id, strlen(id));
 
     return device != NULL && device->has_token;
+}
+
+void hlt_engine_on_meter_free(struct hlt_engine *engine, void (*free_meter)(void *meter))
+{
+    engine->meter_free = free_meter;
 }
 
 void hlt_engine_on_view_free(struct hlt_engine *engine, void (*free_view)(void *view))

@@ -84,6 +84,13 @@ class Explain(WithFolder):
         self.explain("--claim", "sub=d1", "read", "alerts/critical", code=0)
         self.explain("--claim", "sub=d1", "write", "devices/d1/telemetry", code=0)
 
+    def test_the_limits_of_an_allowed_publish_are_listed(self):
+        self.policy = self.write("l.acl", POLICY + "anyone\n  limit payload 1KiB\n  limit qos 1 on other\n")
+        answer = self.explain("--claim", "sub=d1", "write", "devices/d1/telemetry", code=0)
+        self.assertEqual([limit["text"] for limit in answer["limits"]], ["limit payload 1KiB"])
+        done = run("explain", "--policy", self.policy, "--claim", "sub=d1", "write", "devices/d1/telemetry")
+        self.assertIn("l.acl:8: limit payload 1KiB (anyone)", done.stdout)
+
     def test_the_text_for_people_has_the_same(self):
         done = run("explain", "--policy", self.policy, "--claim", "sub=d1", "read", "devices/d1/telemetry")
         self.assertEqual(done.returncode, 1)

@@ -205,8 +205,8 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
          "p.acl:3:6: error: this role stands twice, once 'ordered' and once not; say the same"},
         {"haltere 1\nrole ordered\nuse a ordered\n",
          "p.acl:3:7: error: 'ordered' instead of 'from CLAIM'"},
-        {"haltere 1\nanyone\nlimit payload 4KiB\n",
-         "p.acl:3:1: error: 'limit' is not supported yet in this version"},
+        {"haltere 1\nanyone\nlimit payload four\n",
+         "p.acl:3:15: error: a limit of payload is a size, as in 4KiB"},
         {"haltere 1\ndefault\n", "p.acl:2: error: this line is 'default allow ACCESSES'; without "
                                  "it what nobody allows is denied"},
         {"haltere 1\ndefault deny read\n",

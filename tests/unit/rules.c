@@ -72,6 +72,8 @@ Test(rules, built_in_rules_are_those_of_the_design)
         {"malformed", HLT_RULE_MALFORMED, HLT_SEV_WARNING, 1, 300000, 30000, 3600000, false},
         {"auth_failure", HLT_RULE_AUTH_FAILURE, HLT_SEV_WARNING, 5, 300000, 30000, 3600000, false},
         {"acl_denied", HLT_RULE_ACL_DENIED, HLT_SEV_WARNING, 10, 300000, 30000, 3600000, false},
+        {"limit_exceeded", HLT_RULE_LIMIT_EXCEEDED, HLT_SEV_WARNING, 10, 300000, 30000, 3600000,
+         false},
         {"policy_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"rules_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"keys_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
