@@ -93,8 +93,12 @@ static struct hlt_device_slot *probe(const struct hlt_device_table *table, uint6
             return slot;
         }
         if (slot->tag == tag) {
-            const struct hlt_device *device = hlt_device_at(table, slot->index - 1);
-            if (device != NULL && device->id_len == len && memcmp(device->id, id, len) == 0) {
+            const struct hlt_device *device =
+                &table->chunk[(slot->index - 1) / CHUNK][(slot->index - 1) % CHUNK];
+            /* The id is in the first line; the message will touch the next two. */
+            __builtin_prefetch((const char *)device + HLT_CACHE_LINE, 1);
+            __builtin_prefetch((const char *)device + 2 * HLT_CACHE_LINE, 1);
+            if (device->id != NULL && device->id_len == len && memcmp(device->id, id, len) == 0) {
                 return slot;
             }
         }
@@ -122,10 +126,12 @@ static uint32_t take_entry(struct hlt_device_table *table)
         return table->max;
     }
     if (table->chunk[index / CHUNK] == NULL) {
-        table->chunk[index / CHUNK] = calloc(CHUNK, sizeof(struct hlt_device));
-        if (table->chunk[index / CHUNK] == NULL) {
+        struct hlt_device *chunk = aligned_alloc(HLT_CACHE_LINE, CHUNK * sizeof(struct hlt_device));
+        if (chunk == NULL) {
             return table->max;
         }
+        memset(chunk, 0, CHUNK * sizeof(struct hlt_device));
+        table->chunk[index / CHUNK] = chunk;
     }
     table->used++;
     return index;

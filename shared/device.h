@@ -13,6 +13,7 @@
 #include "timer.h"
 
 #define HLT_DEVICE_METRICS_MAX HLT_RECORD_METRICS_MAX
+#define HLT_CACHE_LINE 64
 #define HLT_DEVICE_SHORT_ID 32 /* ids below this length cost no cache line of their own */
 
 struct hlt_alert;
@@ -38,7 +39,8 @@ struct hlt_vitals {
 /* What every message touches stands first, in the order it is touched: with a million devices a
  * message costs the cache lines it reads, not the instructions. */
 struct hlt_device {
-    char *id;               /* NUL-terminated, valid by hlt_id_valid; short ones are in short_id */
+    _Alignas(HLT_CACHE_LINE) char
+        *id;                /* NUL-terminated, valid by hlt_id_valid; short ones are in short_id */
     unsigned char *metrics; /* metric_room blocks of metric_stride bytes */
     struct hlt_alert *alerts;
     char short_id[HLT_DEVICE_SHORT_ID];
@@ -96,7 +98,7 @@ static inline void hlt_device_prefetch(const struct hlt_device_table *table,
 {
     size_t bytes = device->metric_count * table->metric_stride;
 
-    for (size_t i = 0; i < bytes; i += 64) {
+    for (size_t i = 0; i < bytes; i += HLT_CACHE_LINE) {
         __builtin_prefetch(device->metrics + i, 1);
     }
 }
