@@ -447,12 +447,6 @@ static void on_default(struct acl_parser *parser)
     }
 }
 
-static void on_later(struct acl_parser *parser)
-{
-    hlt_policy_mistake(parser, &parser->words[0], "'%s' is not supported yet in this version",
-                       hlt_policy_shown(parser, parser->words[0].text, parser->words[0].len));
-}
-
 static void on_header(struct acl_parser *parser)
 {
     hlt_policy_mistake(parser, &parser->words[0],
