@@ -533,7 +533,9 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
     const struct hlt_rule *rule = hlt_engine_rule_for(
         strncmp(why, "limit:", 6) == 0 ? engine->limit_exceeded : engine->acl_denied,
         session->device);
-    if (rule == NULL) {
+    /* Between exp and the kick everything is denied: that is no sign of a device that misbehaves.
+     */
+    if (rule == NULL || hlt_session_expired(session, now.wall_ms)) {
         return;
     }
     snprintf(text, sizeof(text), "%s %s denied (%s)", access, name, why);

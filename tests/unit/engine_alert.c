@@ -279,6 +279,26 @@ Test(alert, counted_rules_may_leave_a_class_out_too)
     fx_end(&fx);
 }
 
+Test(alert, denials_alert_but_not_those_of_an_expired_token)
+{
+    fx_begin(&fx, NULL, NULL, NULL, true);
+    struct hlt_session *s = fx_login(&fx, "d", 10, NULL);
+    for (int i = 0; i < 9; i++) {
+        hlt_engine_denied(fx.engine, fx.now, s, "d", "write", "devices/e/telemetry", "policy");
+    }
+    fx.now.wall_ms += 10000;
+    for (int i = 0; i < 50; i++) {
+        hlt_engine_denied(fx.engine, fx.now, s, "d", "write", "devices/d/telemetry", "expired");
+    }
+    fx_drain(&fx);
+    cr_expect(fx_count(&fx, WARN, NULL) == 0);
+    fx.now.wall_ms -= 10000;
+    hlt_engine_denied(fx.engine, fx.now, s, "d", "write", "devices/e/telemetry", "policy");
+    fx_drain(&fx);
+    cr_expect(fx_count(&fx, WARN, "acl_denied") == 1);
+    fx_end(&fx);
+}
+
 Test(alert, maintenance_suppresses_alerts_and_says_so)
 {
     fx_begin(&fx, NULL, NULL, NULL, true);
