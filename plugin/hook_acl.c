@@ -226,10 +226,14 @@ int hlt_on_acl_check(int event, void *event_data, void *userdata)
         .access = (enum hlt_access)ev->access,
         .retain = ev->retain,
         .qos = ev->qos,
-        .now = hlt_plugin_now(),
     };
 
     (void)event;
+    if (ev->access !=
+        MOSQ_ACL_READ) { /* deliveries follow at once on what has just read the clock */
+        self->now = hlt_plugin_now();
+    }
+    question.now = self->now;
     if (question.client_id == NULL || question.topic == NULL ||
         (ev->access != MOSQ_ACL_READ && ev->access != MOSQ_ACL_WRITE &&
          ev->access != MOSQ_ACL_SUBSCRIBE && ev->access != MOSQ_ACL_UNSUBSCRIBE)) {

@@ -9,25 +9,23 @@ int hlt_on_message(int event, void *event_data, void *userdata)
 {
     struct plugin *self = userdata;
     const struct mosquitto_evt_message *ev = event_data;
-    struct hlt_now now = hlt_plugin_now();
     struct hlt_message message = {
         .topic = ev->topic,
         .payload = ev->payload,
         .payload_len = ev->payloadlen,
         .retain = ev->retain,
+        .checked = self->written.client == ev->client, /* else a bridge: ACL_CHECK never saw it */
     };
 
     (void)event;
-    if (self->written.client == ev->client) {
+    if (message.checked) {
         message.session = self->written.session;
         message.bound_device = self->written.bound_device;
-    } else if (hlt_engine_owns(self->engine, ev->topic)) { /* ACL_CHECK never saw it */
-        hlt_engine_counters(self->engine)->own_topic_denied++;
-        hlt_engine_denied(self->engine, now, NULL, mosquitto_client_id(ev->client), "write",
-                          ev->topic, "own_topic");
-        hlt_act(self);
-        return MOSQ_ERR_ACL_DENIED;
+    } else {
+        message.client_id = mosquitto_client_id(ev->client);
+        self->now = hlt_plugin_now();
     }
+    struct hlt_now now = self->now;
     self->written.client = NULL;
     const char *over = message.session != NULL ? hlt_meters_rate(message.session, ev->topic,
                                                                  ev->payloadlen, now.mono_ms)

@@ -39,7 +39,6 @@ int hlt_on_tick(int event, void *event_data, void *userdata)
 {
     struct plugin *self = userdata;
     struct mosquitto_evt_tick *ev = event_data;
-    int64_t mono_ms = clock_ms(CLOCK_MONOTONIC_COARSE);
 
     (void)event;
     /* 2.1 sleeps until then; there the field counts milliseconds. 2.0 ignores it. */
@@ -48,8 +47,9 @@ int hlt_on_tick(int event, void *event_data, void *userdata)
     self->ticked = true;
     self->asking_again = false;
     self->taken_over = NULL;
-    if (mono_ms - self->worked_mono_ms >= HLT_WORK_INTERVAL_MS) {
-        work(self, hlt_plugin_now());
+    self->now = hlt_plugin_now();
+    if (self->now.mono_ms - self->worked_mono_ms >= HLT_WORK_INTERVAL_MS) {
+        work(self, self->now);
     }
     return MOSQ_ERR_SUCCESS;
 }

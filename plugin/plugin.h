@@ -33,6 +33,7 @@ struct plugin {
     struct hlt_engine *engine;
     struct hlt_reload *reload;
 
+    struct hlt_now now;     /* read by every hook but deliveries: at most a tick old */
     int64_t worked_mono_ms; /* the timers ran last */
     bool acting;            /* carrying out actions: a kick calls our DISCONNECT hook from within */
     bool clock_unset_told;

@@ -179,6 +179,8 @@ struct hlt_message {
     const void *payload; /* not NUL-terminated */
     size_t payload_len;
     bool retain;
+    bool checked;                /* an ACL check has just allowed it: own topics are behind it */
+    const char *client_id;       /* for the log where it was not checked; may be NULL */
     struct hlt_session *session; /* NULL: another login or a bridge */
     bool bound_device; /* the allowing rule bound %d: topic id and sub must agree (11.19) */
 };

@@ -501,8 +501,10 @@ enum hlt_answer hlt_engine_message(struct hlt_engine *engine, struct hlt_now now
 
     engine->counters.messages++;
     engine->counters.bytes += message->payload_len;
-    if (hlt_engine_owns(engine, message->topic)) {
+    if (!message->checked && hlt_engine_owns(engine, message->topic)) {
         engine->counters.own_topic_denied++;
+        hlt_engine_denied(engine, now, message->session, message->client_id, "write",
+                          message->topic, "own_topic");
         return HLT_DROP;
     }
     bool telemetry = leaf != NULL && strcmp(leaf, "/telemetry") == 0;
