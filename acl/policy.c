@@ -7,6 +7,7 @@
 
 #include "expect.h"
 #include "internal.h"
+#include "lint.h"
 
 /* SHA-256 of the file, or of the files' digests in the order they were read: moving a line from one
  * file to the next is another policy. */
@@ -49,7 +50,7 @@ static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_pro
     if (rc != HLT_OK || problems->errors > 0) {
         return rc != HLT_OK ? rc : HLT_EPARSE;
     }
-    return HLT_OK;
+    return hlt_policy_lint(policy, problems);
 }
 
 static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, const char *name,

@@ -104,6 +104,7 @@ static bool read_files(struct plugin *self, struct hlt_rules **rules)
     if (hlt_policy_load(&policy, options->acl_file, &problems) != HLT_OK) {
         good = false;
     } else {
+        hlt_policy_set_compat(policy, hlt_plugin_compat(options));
         self->views = hlt_views_new(policy);
         good = good && self->views != NULL;
     }

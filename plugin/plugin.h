@@ -84,6 +84,15 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *cli
                                 const char *token, size_t len, struct hlt_claims **claims,
                                 struct hlt_err *detail);
 
+/* Which Mosquitto the lines of an acl_file are decided as. */
+static inline enum hlt_acl_compat hlt_plugin_compat(const struct hlt_options *options)
+{
+    return options->acl_compat == HLT_COMPAT_2_1 ||
+                   (options->acl_compat == HLT_COMPAT_AUTO && hlt_broker_is_2_1())
+               ? HLT_ACL_2_1
+               : HLT_ACL_2_0;
+}
+
 /* --- views.c --- */
 /* Take `policy` over as the one in force. NULL without memory: then the policy is freed. */
 struct hlt_views *hlt_views_new(struct hlt_policy *policy);

@@ -82,7 +82,12 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
     case PART_KEYS:
         rc = hlt_keyset_load(&result->keys, options->keys, options->key_count, problems);
         break;
-    case PART_POLICY: rc = hlt_policy_load(&result->policy, options->acl_file, problems); break;
+    case PART_POLICY:
+        rc = hlt_policy_load(&result->policy, options->acl_file, problems);
+        if (rc == HLT_OK) {
+            hlt_policy_set_compat(result->policy, hlt_plugin_compat(options));
+        }
+        break;
     case PART_RULES:
         if (options->rules_file == NULL) {
             return; /* the built-in rules do not change */

@@ -36,6 +36,7 @@ struct row {
 #define AT(member) offsetof(struct hlt_options, member)
 
 _Static_assert(sizeof(enum hlt_health_publish) == sizeof(int), "MEMBER_INDEX writes an int");
+_Static_assert(sizeof(enum hlt_acl_compat_option) == sizeof(int), "MEMBER_INDEX writes an int");
 
 /* Ranges are parsed from the text a person reads, so the two cannot differ. */
 static const struct row table[] = {
@@ -122,6 +123,13 @@ static const struct row table[] = {
       "The policy: who may read, write and subscribe to what."},
      MEMBER_TEXT,
      AT(acl_file),
+     0},
+    {{"acl_compat", HLT_OPT_CHOICE, "", "auto", "auto|2.0|2.1", false,
+      "Which Mosquitto the `topic` and `pattern` lines of an acl_file are decided as; auto: the "
+      "one "
+      "that runs."},
+     MEMBER_INDEX,
+     AT(acl_compat),
      0},
     {{"rules_file", HLT_OPT_PATH, "", "", "", false,
       "Alert rules (JSON); without it the built-in rules hold."},

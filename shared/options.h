@@ -10,6 +10,9 @@
 #define HLT_KEY_SOURCES_MAX 32
 #define HLT_LIST_MAX 16 /* values of issuer, audience, admin_roles, trusted_proxies, ban_exempt */
 
+/* acl_compat: which Mosquitto `topic` and `pattern` lines are decided as; AUTO: the broker's own. */
+enum hlt_acl_compat_option { HLT_COMPAT_AUTO, HLT_COMPAT_2_0, HLT_COMPAT_2_1 };
+
 enum hlt_health_publish { HLT_HEALTH_OFF, HLT_HEALTH_CHANGES, HLT_HEALTH_ON };
 
 struct hlt_options {
@@ -35,6 +38,7 @@ struct hlt_options {
     uint64_t max_sessions;       /* identities kept, online and offline: 100,000 */
     /* policy and rules */
     char *acl_file;   /* required */
+    enum hlt_acl_compat_option acl_compat; /* auto */
     char *rules_file; /* optional: the built-in rules */
     /* store */
     char *db_path;             /* required: a directory */

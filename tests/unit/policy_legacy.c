@@ -756,3 +756,93 @@ Test(policy_legacy, with_an_allow_subscribe_the_lines_do_not_open_other_subscrip
 
     CHECK("haltere 1\npattern read p/%c\nanyone\nallow subscribe a/#\n", HLT_ACL_2_0, rows);
 }
+
+/* ---- warnings ---- */
+
+/* All warnings, a line each. */
+static void warnings_of(const char *text, char *out, size_t bytes)
+{
+    struct hlt_problems problems;
+    struct hlt_policy *policy = load(text, strlen(text), &problems);
+    size_t at = 0;
+
+    out[0] = '\0';
+    cr_assert(policy != NULL, "%s", problems.count > 0 ? problems.item[0].text : "");
+    for (size_t i = 0; i < problems.count; i++) {
+        hlt_problem_format(&problems, i, out + at, bytes - at - 1);
+        at += strlen(out + at);
+        out[at++] = '\n';
+        out[at] = '\0';
+    }
+    hlt_policy_free(policy);
+    hlt_problems_free(&problems);
+}
+
+Test(policy_legacy, what_is_seldom_meant_is_warned_of_with_its_place)
+{
+    static const struct {
+        const char *text, *want;
+    } rows[] = {
+        {"user u\ntopic read a\ntopic deny a\n", ""},
+        {"",
+         "m.acl: warning: the file has no rules: nobody may read or write anything; a policy in "
+         "Haltere's own language begins with the line 'haltere 1'\n"},
+        {"topic read a\ntopic read b\nuser u\ntopic c\n",
+         "m.acl:1:12: warning: a 'topic' line above the first 'user' is for clients without a user "
+         "name only, not for everybody (2 such lines)\n"},
+        {"pattern read a/%c\nuser u\n pattern read b/%c\n",
+         "m.acl:3:15: warning: a 'pattern' holds for everybody, also below a 'user' line (1 such "
+         "lines)\n"},
+        {"user u\ntopic deny\n",
+         "m.acl:2:7: warning: with one word behind it this line allows reading and writing the "
+         "topic of that name; add the filter\n"},
+        {"pattern deny a/p%c/#\npattern read a/%c-x\npattern read a/%c\n",
+         "m.acl:1:14: warning: Mosquitto 2.1 puts names in for whole levels only: there this line "
+         "stops denying what it denies in 2.0\n"
+         "m.acl:2:14: warning: Mosquitto 2.1 puts names in for whole levels only: there this line "
+         "allows the text as it is written\n"},
+        {"pattern read %c/#\npattern deny %u/#\n",
+         "m.acl:1:14: warning: the filter begins with a name: whoever is called like the first "
+         "level of other topics gets those; begin with a fixed level\n"},
+        {"user u\ntopic read a/%c\n",
+         "m.acl:2:12: warning: in a 'topic' line %c and %u are plain text; only 'pattern' puts "
+         "names in\n"},
+        {"user u\ntopic read a\nuser v\ntopic read a\nuser u\ntopic write a\ntopic read a\n",
+         "m.acl:7:12: warning: this line says the same as line 2\n"},
+        {"pattern read $share/g/a\n",
+         "m.acl:1:14: warning: this line holds nothing: a shared subscription is judged by the "
+         "topics of its messages, and the broker refuses topics that begin with $share\n"},
+        {"haltere 1\nanyone\nallow read a/#\nallow read a/#\nallow read,write a/#\n",
+         "m.acl:4:12: warning: this rule adds nothing to the one of line 3\n"},
+        {"haltere 1\nrole a\nallow read b\nrole c\nallow read b\n", ""},
+        {"haltere 1\nanyone\nallow read \"a b\"\ndeny all \"a b\"\n",
+         "m.acl:3:13: warning: this rule never allows anything: all of it is denied in line 4\n"},
+        {"haltere 1\nrole r ordered\nallow read a\ndeny read a\n", ""},
+        {"haltere 1\nrole r ordered\ndeny read a\nallow read a\n",
+         "m.acl:4:12: warning: this rule never allows anything: all of it is denied in line 3\n"},
+        {"haltere 1\nanyone\nallow readwrite a\ndeny write a\n", ""},
+        {"haltere 1\nanyone\nallow read a\ndeny read a except b\n", ""},
+        {"haltere 1\nanonymous\nallow read a/%d/x\nallow read b/%{site}\ndeny read c/%d\n",
+         "m.acl:3:12: warning: this rule never allows anything: a client without a name has no "
+         "user, device or claims to put in\n"
+         "m.acl:4:12: warning: this rule never allows anything: a client without a name has no "
+         "user, device or claims to put in\n"},
+        {"haltere 1\nanyone\nallow read a/# except #\nallow read $SYS/# except #\n"
+         "allow read b/+ except b/+\n",
+         "m.acl:3:12: warning: the 'except' leaves nothing of this rule\n"
+         "m.acl:5:12: warning: the 'except' leaves nothing of this rule\n"},
+        {"haltere 1\ndefault allow read\n",
+         "m.acl:2:1: warning: what no rule names is open to everybody; name what is allowed "
+         "instead\n"},
+        {"haltere 1\nanyone\nallow read a/%c\n",
+         "m.acl:3:12: warning: %c is what a client calls itself; %d is the device its token "
+         "proves\n"},
+    };
+    static char got[8192];
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        warnings_of(rows[i].text, got, sizeof(got));
+        cr_expect(strcmp(got, rows[i].want) == 0, "row %zu:\n got %s\nwant %s", i, got,
+                  rows[i].want);
+    }
+}
