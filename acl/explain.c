@@ -462,6 +462,11 @@ static enum hlt_rc explain_rule(const struct asked *asked, struct hlt_explanatio
     out->reason = "rule";
     hlt_policy_rule(policy, rule, &out->by);
     if (rule >= policy->rule_count) {
+        const struct acl_line *line = &policy->legacy.lines[rule - policy->rule_count];
+
+        out->reason = line->filter == NULL                   ? "default-allow"
+                      : line->owner == HLT_ACL_LEGACY_OF_ALL ? "legacy:pattern"
+                                                             : "legacy:topic";
         return HLT_OK;
     }
     if (policy->rules[rule].deny && compare(asked, &policy->rules[rule].filter).count > 0) {
@@ -488,7 +493,11 @@ enum hlt_rc hlt_policy_explain(const struct hlt_view *view, enum hlt_access acce
         return HLT_OK;
     }
     if (out->decision.verdict == HLT_DENY && out->decision.rule == HLT_ACL_NONE) {
-        out->reason = "malformed";
+        /* Mosquitto asks no pattern for a client whose name holds + or #. */
+        out->reason =
+            view->legacy != NULL && topic[strcspn(topic, "+#")] == '\0' && topic[0] != '\0'
+                ? "legacy:bad-id"
+                : "malformed";
         return HLT_OK;
     }
     if (filter && strncmp(topic, "$share/", 7) == 0) {

@@ -12,7 +12,9 @@ struct hlt_explanation {
     struct hlt_decision decision;
     /* "rule", "default" (no rule spoke), "malformed" (no topic or filter), "broker:$SYS" and
      * "broker:$share" (Mosquitto refuses it before any policy), "unusable-variable" (a deny that
-     * takes any text for a claim that may not stand in a topic, or an allow it made useless). */
+     * takes any text for a claim that may not stand in a topic, or an allow it made useless),
+     * "legacy:topic", "legacy:pattern" (a line of a Mosquitto acl_file), "legacy:bad-id" (the
+     * client's name holds + or #: no pattern is asked), "default-allow". */
     const char *reason;
     bool has_by;
     struct hlt_rule_ref by; /* the rule that decided */

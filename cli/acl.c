@@ -597,6 +597,7 @@ int hlt_cmd_acl(int argc, char **argv)
     static const struct hlt_cli_verb verbs[] = {
         {"check", run_check, "every mistake in a policy, and its own tests"},
         {"test", hlt_acl_test, "run the tests in policies, for pipelines"},
+        {"diff", hlt_acl_diff, "which decisions change from one policy to another"},
         {"explain", hlt_acl_explain, "why a client may or may not do something"},
         {"decide", run_decide, "what a policy says to questions on standard input"},
         {NULL, NULL, NULL},

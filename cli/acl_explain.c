@@ -289,6 +289,7 @@ static const char *reason_text(const struct hlt_explanation *what)
         {"malformed", "this is no topic (for read and write) or no filter (for subscribe)"},
         {"broker:$SYS", "Mosquitto itself lets nobody write below $SYS"},
         {"broker:$share", "Mosquitto itself lets nobody use a topic that begins with $share"},
+        {"legacy:bad-id", "Mosquitto asks no pattern for a client whose name holds + or #"},
         {"own-topic", "only Haltere itself publishes here, whatever a policy says"},
     };
 

@@ -8,6 +8,7 @@
 /* Verbs: argv[0] is the verb; they return an exit code. */
 int hlt_acl_explain(int argc, char **argv);
 int hlt_acl_test(int argc, char **argv);
+int hlt_acl_diff(int argc, char **argv);
 
 /* Load a policy and print its problems to stderr. NULL with the exit code in *code. `tested`: run
  * its `expect` lines, too. */

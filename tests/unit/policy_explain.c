@@ -187,6 +187,35 @@ Test(policy_explain, very_deep_topics_are_answered)
     done();
 }
 
+Test(policy_explain, lines_of_a_mosquitto_acl_file_are_named)
+{
+    static const char plain[] = "user bob\ntopic read a\ntopic deny b\npattern write c/%c\n";
+    static const struct {
+        const char *id, *topic, *reason;
+        enum hlt_access access;
+        unsigned line;
+    } rows[] = {
+        {"x", "a", "legacy:topic", HLT_READ, 2},      {"x", "b", "legacy:topic", HLT_READ, 3},
+        {"x", "c/x", "legacy:pattern", HLT_WRITE, 4}, {"x", "c/y", "default", HLT_WRITE, 0},
+        {"x+", "c/x", "legacy:bad-id", HLT_WRITE, 0}, {"x", "c/+", "malformed", HLT_WRITE, 0},
+    };
+    struct hlt_policy *one;
+
+    cr_assert(hlt_policy_parse(&one, plain, sizeof(plain) - 1, "acl", NULL) == HLT_OK);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct hlt_subject subject = {.client_id = rows[i].id, .user = "bob"};
+
+        view = hlt_policy_bind(one, &subject);
+        cr_assert(view != NULL);
+        cr_assert(hlt_policy_explain(view, rows[i].access, rows[i].topic, &what) == HLT_OK);
+        cr_expect_str_eq(what.reason, rows[i].reason, "row %zu", i);
+        cr_expect(what.has_by == (rows[i].line > 0), "row %zu", i);
+        cr_expect(!what.has_by || what.by.line == rows[i].line, "row %zu", i);
+        done();
+    }
+    hlt_policy_free(one);
+}
+
 Test(policy_explain, tests_of_a_policy_can_be_run_one_by_one)
 {
     static const char source[] = "haltere 1\nanyone\n allow read a\n"
