@@ -1,4 +1,5 @@
-/* key.c - `haltere key`: makes the key pairs and secrets that sign tokens. */
+/* key.c - `haltere key`: the group, and `new`, which makes the key pairs and secrets that sign
+ * tokens. */
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -12,10 +13,8 @@
 #include "../shared/jwk.h"
 #include "../shared/text.h"
 #include "command.h"
+#include "key.h"
 
-#define RSA_BITS_DEFAULT 3072
-#define RSA_BITS_MIN 2048
-#define RSA_BITS_MAX 16384
 #define SECRET_BYTES_MAX 64
 
 enum { NEW_ALG, NEW_KID, NEW_BITS, NEW_OUT, NEW_PUBLIC, NEW_FORCE, NEW_JSON, NEW_OPTIONS };
@@ -47,6 +46,8 @@ struct new_key {
     struct hlt_jwk jwk;
 };
 
+/* --- what rotate does too: key.h --- */
+
 static EVP_PKEY *generate(const struct hlt_alg *alg, long bits)
 {
     if (strcmp(alg->kty, "RSA") == 0) {
@@ -56,40 +57,49 @@ static EVP_PKEY *generate(const struct hlt_alg *alg, long bits)
                                        : EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 }
 
-static enum hlt_rc make_secret(struct new_key *key, struct hlt_err *err)
+static enum hlt_rc make_secret(struct hlt_jwk *jwk, const struct hlt_alg *alg, struct hlt_err *err)
 {
     unsigned char secret[SECRET_BYTES_MAX];
     enum hlt_rc rc;
 
-    if (RAND_priv_bytes(secret, (int)key->alg->secret_min) != 1) {
+    if (RAND_priv_bytes(secret, (int)alg->secret_min) != 1) {
         return hlt_fail(err, HLT_EIO, "the system gives no random bytes");
     }
-    rc = hlt_jwk_from_secret(&key->jwk, secret, key->alg->secret_min, err);
+    rc = hlt_jwk_from_secret(jwk, secret, alg->secret_min, err);
     OPENSSL_cleanse(secret, sizeof(secret));
     return rc;
 }
 
-static enum hlt_rc make_pair(struct new_key *key, long bits, struct hlt_err *err)
+static enum hlt_rc make_pair(struct hlt_jwk *jwk, const struct hlt_alg *alg, long bits,
+                             struct hlt_err *err)
 {
-    EVP_PKEY *pkey = generate(key->alg, bits);
-    enum hlt_rc rc = pkey != NULL ? hlt_jwk_from_pkey(&key->jwk, pkey, true, err)
+    EVP_PKEY *pkey = generate(alg, bits);
+    enum hlt_rc rc = pkey != NULL ? hlt_jwk_from_pkey(jwk, pkey, true, err)
                                   : hlt_fail(err, HLT_EIO, "OpenSSL could not make the key");
 
     EVP_PKEY_free(pkey);
     return rc;
 }
 
-static enum hlt_rc name_key(struct new_key *key, struct hlt_err *err)
+static enum hlt_rc name_key(struct hlt_jwk *jwk, const struct hlt_alg *alg, const char *kid,
+                            struct hlt_err *err)
 {
-    struct hlt_jwk *jwk = &key->jwk;
-
-    memcpy(jwk->alg, key->alg->name, strlen(key->alg->name) + 1);
+    memcpy(jwk->alg, alg->name, strlen(alg->name) + 1);
     jwk->has_alg = jwk->has_kid = true;
-    if (key->values[NEW_KID] != NULL) {
-        memcpy(jwk->kid, key->values[NEW_KID], strlen(key->values[NEW_KID]) + 1);
+    if (kid != NULL) {
+        memcpy(jwk->kid, kid, strlen(kid) + 1);
         return HLT_OK;
     }
     return hlt_jwk_thumbprint(jwk, jwk->kid) ? HLT_OK : hlt_fail(err, HLT_ENOMEM, "out of memory");
+}
+
+enum hlt_rc hlt_new_key_make(struct hlt_jwk *jwk, const struct hlt_alg *alg, long bits,
+                             const char *kid, struct hlt_err *err)
+{
+    enum hlt_rc rc =
+        strcmp(alg->kty, "oct") == 0 ? make_secret(jwk, alg, err) : make_pair(jwk, alg, bits, err);
+
+    return rc == HLT_OK ? name_key(jwk, alg, kid, err) : rc;
 }
 
 /* Reserve the name before anything is written: of two runs at once only one may have it. */
@@ -110,8 +120,8 @@ static enum hlt_rc reserve(const char *path, bool force, struct hlt_err *err)
     return HLT_OK;
 }
 
-static enum hlt_rc write_key(const char *path, const struct hlt_jwk *jwk, bool private_half,
-                             bool as_set, bool force, struct hlt_err *err)
+enum hlt_rc hlt_new_key_write(const char *path, const struct hlt_jwk *jwk, bool private_half,
+                              bool as_set, bool force, struct hlt_err *err)
 {
     char *text = hlt_jwk_text(jwk, private_half ? HLT_JWK_PRIVATE : HLT_JWK_PUBLIC);
     size_t room = text != NULL ? strlen(text) + 32 : 0;
@@ -131,6 +141,8 @@ static enum hlt_rc write_key(const char *path, const struct hlt_jwk *jwk, bool p
     hlt_jwk_text_free(text);
     return rc;
 }
+
+/* --- haltere key new --- */
 
 static int report(const struct new_key *key)
 {
@@ -159,14 +171,13 @@ static int report(const struct new_key *key)
     return hlt_cli_print_json(document);
 }
 
-static bool parse_bits(const struct new_key *key, long *bits)
+bool hlt_new_key_bits(const char *text, const struct hlt_alg *alg, long *bits)
 {
-    const char *text = key->values[NEW_BITS];
     char *end = NULL;
 
     *bits = text != NULL ? strtol(text, &end, 10) : RSA_BITS_DEFAULT;
-    if (text != NULL && strcmp(key->alg->kty, "RSA") != 0) {
-        hlt_cli_fail(HLT_EXIT_USAGE, "--bits is for RSA keys: %s has one length", key->alg->name);
+    if (text != NULL && strcmp(alg->kty, "RSA") != 0) {
+        hlt_cli_fail(HLT_EXIT_USAGE, "--bits is for RSA keys: %s has one length", alg->name);
         return false;
     }
     if ((end != NULL && (end == text || *end != '\0')) || *bits < RSA_BITS_MIN ||
@@ -178,33 +189,49 @@ static bool parse_bits(const struct new_key *key, long *bits)
     return true;
 }
 
-static bool check_usage(struct new_key *key, long *bits)
+const struct hlt_alg *hlt_new_key_alg(const char *alg)
 {
-    const char *alg = key->values[NEW_ALG] != NULL ? key->values[NEW_ALG] : "ES256";
-    const char *kid = key->values[NEW_KID];
+    const struct hlt_alg *found = hlt_alg_find(alg);
 
-    key->alg = hlt_alg_find(alg);
-    if (key->alg == NULL) {
+    if (found == NULL) {
         const char *near = hlt_suggest(alg, hlt_alg_names());
         hlt_cli_fail(HLT_EXIT_USAGE, "unknown --alg '%s'%s%s%s", alg,
                      near != NULL ? ": did you mean '" : ": see --help", near != NULL ? near : "",
                      near != NULL ? "'?" : "");
+    }
+    return found;
+}
+
+bool hlt_new_key_kid_fits(const char *kid)
+{
+    if (kid != NULL &&
+        (strlen(kid) == 0 || strlen(kid) > HLT_KID_MAX || !hlt_utf8_valid(kid, strlen(kid)))) {
+        hlt_cli_fail(HLT_EXIT_USAGE, "--kid must be 1 to %d bytes of UTF-8", HLT_KID_MAX);
+        return false;
+    }
+    return true;
+}
+
+static bool check_usage(struct new_key *key, long *bits)
+{
+    const char *alg = key->values[NEW_ALG] != NULL ? key->values[NEW_ALG] : "ES256";
+
+    key->alg = hlt_new_key_alg(alg);
+    if (key->alg == NULL) {
         return false;
     }
     if (key->values[NEW_OUT] == NULL) {
         hlt_cli_fail(HLT_EXIT_USAGE, "--out FILE is missing");
         return false;
     }
-    if (kid != NULL &&
-        (strlen(kid) == 0 || strlen(kid) > HLT_KID_MAX || !hlt_utf8_valid(kid, strlen(kid)))) {
-        hlt_cli_fail(HLT_EXIT_USAGE, "--kid must be 1 to %d bytes of UTF-8", HLT_KID_MAX);
+    if (!hlt_new_key_kid_fits(key->values[NEW_KID])) {
         return false;
     }
     if (strcmp(key->alg->kty, "oct") == 0 && key->values[NEW_PUBLIC] != NULL) {
         hlt_cli_fail(HLT_EXIT_USAGE, "an %s key is a secret and has no public half", alg);
         return false;
     }
-    return parse_bits(key, bits);
+    return hlt_new_key_bits(key->values[NEW_BITS], key->alg, bits);
 }
 
 static int key_new(int argc, char **argv)
@@ -225,15 +252,12 @@ static int key_new(int argc, char **argv)
     }
     force = key.values[NEW_FORCE] != NULL;
     secret = strcmp(key.alg->kty, "oct") == 0;
-    rc = secret ? make_secret(&key, &err) : make_pair(&key, bits, &err);
+    rc = hlt_new_key_make(&key.jwk, key.alg, bits, key.values[NEW_KID], &err);
     if (rc == HLT_OK) {
-        rc = name_key(&key, &err);
-    }
-    if (rc == HLT_OK) {
-        rc = write_key(key.values[NEW_OUT], &key.jwk, true, secret, force, &err);
+        rc = hlt_new_key_write(key.values[NEW_OUT], &key.jwk, true, secret, force, &err);
     }
     if (rc == HLT_OK && key.values[NEW_PUBLIC] != NULL) {
-        rc = write_key(key.values[NEW_PUBLIC], &key.jwk, false, true, force, &err);
+        rc = hlt_new_key_write(key.values[NEW_PUBLIC], &key.jwk, false, true, force, &err);
     }
     int code = rc == HLT_OK ? report(&key) : hlt_cli_fail(HLT_EXIT_IO, "%s", err.msg);
     hlt_jwk_free(&key.jwk);
@@ -242,8 +266,13 @@ static int key_new(int argc, char **argv)
 
 int hlt_cmd_key(int argc, char **argv)
 {
-    static const struct hlt_cli_verb verbs[] = {{"new", key_new, "make a key pair or a secret"},
-                                                {NULL, NULL, NULL}};
+    static const struct hlt_cli_verb verbs[] = {
+        {"new", key_new, "make a key pair or a secret"},
+        {"list", hlt_key_list, "the keys of files, and when each was used last"},
+        {"show", hlt_key_show, "one key: its public half, length and thumbprint"},
+        {"check", hlt_key_check, "judge key files as the broker would"},
+        {"rotate", hlt_key_rotate, "put a new key beside the old ones"},
+        {NULL, NULL, NULL}};
 
     return hlt_cli_dispatch("key", verbs, argc, argv);
 }

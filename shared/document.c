@@ -2,10 +2,13 @@
 #include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine_impl.h"
 #include "text.h"
+
+#define KEYS_SHOWN 64 /* keys in the answer to getStatus; the store has all of them */
 
 static void add_date(cJSON *object, const char *name, int64_t unix_ms)
 {
@@ -244,7 +247,7 @@ static void add_alerts(cJSON *root, const struct hlt_alerts *all)
     cJSON_AddNumberToObject(alerts, "seq", (double)all->seq);
 }
 
-char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now)
+static cJSON *heartbeat(const struct hlt_engine *engine, struct hlt_now now)
 {
     cJSON *root = cJSON_CreateObject();
 
@@ -270,6 +273,23 @@ char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now
     cJSON_AddNumberToObject(counters, #name, (double)engine->counters.name);
     HLT_COUNTERS(HLT_COUNTER_ADD)
 #undef HLT_COUNTER_ADD
+    return root;
+}
+
+char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now)
+{
+    return print(heartbeat(engine, now));
+}
+
+char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now)
+{
+    char *text = hlt_keyuse_text(engine->keys, KEYS_SHOWN);
+    cJSON *root = heartbeat(engine, now), *use = text != NULL ? cJSON_Parse(text) : NULL;
+
+    free(text);
+    if (use != NULL) {
+        cJSON_AddItemToObject(root, "keyUse", use);
+    }
     return print(root);
 }
 

@@ -36,7 +36,10 @@ static enum hlt_rc make_tables(struct hlt_engine *engine, struct hlt_err *err)
                         (unsigned long long)options->max_sessions);
     }
     engine->broker.id = strdup(HLT_BROKER_ID);
-    return engine->broker.id != NULL ? HLT_OK : hlt_fail(err, HLT_ENOMEM, "no memory");
+    engine->keys = hlt_keyuse_new();
+    return engine->broker.id != NULL && engine->keys != NULL
+               ? HLT_OK
+               : hlt_fail(err, HLT_ENOMEM, "no memory");
 }
 
 enum hlt_rc hlt_engine_new(struct hlt_engine **out, const struct hlt_engine_config *config,
@@ -63,9 +66,13 @@ enum hlt_rc hlt_engine_new(struct hlt_engine **out, const struct hlt_engine_conf
     snprintf(engine->version, sizeof(engine->version), "%s",
              config->version != NULL ? config->version : "");
     hlt_wheel_init(&engine->wheel, now.mono_ms);
+    engine->denials = hlt_denials_new((uint32_t)config->options->max_denial_devices);
     enum hlt_rc rc = engine->detector != NULL
                          ? make_tables(engine, err)
                          : hlt_fail(err, HLT_EINVAL, "unknown detector '%s'", rules->detector);
+    if (rc == HLT_OK && engine->denials == NULL) {
+        rc = hlt_fail(err, HLT_ENOMEM, "no memory");
+    }
     if (rc == HLT_OK) {
         hlt_engine_index_rules(engine);
         rc = hlt_engine_restore(engine, config->store_clean, now, err);
@@ -92,6 +99,8 @@ void hlt_engine_free(struct hlt_engine *engine)
     }
     hlt_names_free(&engine->names);
     hlt_outbox_free(&engine->out);
+    hlt_denials_free(engine->denials);
+    hlt_keyuse_free(engine->keys);
     hlt_rules_free(engine->rules);
     free(engine->broker.id);
     free(engine->broker.address);
@@ -231,7 +240,7 @@ void hlt_engine_note(struct hlt_engine *engine, const char *name, const char *va
 
 char *hlt_engine_status(struct hlt_engine *engine, struct hlt_now now)
 {
-    return hlt_document_heartbeat(engine, now);
+    return hlt_document_status(engine, now);
 }
 
 void hlt_engine_dirty(struct hlt_engine *engine, struct hlt_device *device)
@@ -529,6 +538,7 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
         return;
     }
     session->device->denied++;
+    hlt_denials_note(engine->denials, session->device->index, now.wall_ms, access, topic, why);
     hlt_engine_dirty(engine, session->device);
     const struct hlt_rule *rule = hlt_engine_rule_for(
         strncmp(why, "limit:", 6) == 0 ? engine->limit_exceeded : engine->acl_denied,
@@ -630,6 +640,7 @@ enum hlt_rc hlt_engine_forget(struct hlt_engine *engine, struct hlt_now now, con
         hlt_outbox_publish(&engine->out, topic, strdup(""), 1, true, false, NULL);
     }
     hlt_engine_forget_record(engine, HLT_DB_DEVICES, device->id, device->id_len);
+    hlt_engine_forget_denials(engine, device);
     hlt_timer_cancel(&device->timer);
     undirty(engine, device);
     hlt_device_remove(&engine->devices, device);

@@ -4,9 +4,11 @@
 #define HLT_ENGINE_IMPL_H
 
 #include "alert.h"
+#include "denial.h"
 #include "detector.h"
 #include "device.h"
 #include "engine.h"
+#include "keyuse.h"
 #include "outbox.h"
 
 #define HLT_BROKER_ID "$broker" /* deviceId of alerts about the broker itself */
@@ -33,6 +35,7 @@ struct hlt_note {
     char value[64];
 };
 
+/* NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): by subject; there is one of it */
 struct hlt_engine {
     const struct hlt_options *options;
     struct hlt_store *store;
@@ -53,8 +56,10 @@ struct hlt_engine {
     void (*view_free)(void *view);
     void (*meter_free)(void *meter);
     struct hlt_alerts alerts;
+    struct hlt_denials *denials; /* by a device's index */
     struct hlt_device *dirty, **dirty_tail;
     struct hlt_session *dirty_sessions;
+    struct hlt_keyuse *keys; /* which keys are still used */
     struct hlt_counters counters;
     struct hlt_note note[HLT_NOTES_MAX];
     struct hlt_now started;
@@ -134,6 +139,11 @@ char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_devi
 char *hlt_document_event(const struct hlt_device *device, const char *type, const char *reason,
                          const char *client_id, int64_t wall_ms);
 char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now);
+/* The same with the keys that were used last, for admins. */
+char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now);
 uint64_t hlt_document_hash(const struct hlt_engine *engine, const void *text, size_t len);
+
+/* What was denied to a device goes with it. */
+void hlt_engine_forget_denials(struct hlt_engine *engine, const struct hlt_device *device);
 
 #endif

@@ -12,6 +12,8 @@
 
 #include "engine_impl.h"
 
+#define DENIALS_SLICE 50
+
 /* --- reading back --- */
 
 struct restore {
@@ -262,6 +264,46 @@ static bool restore_identity(void *context, const void *key, size_t key_len, con
     return true;
 }
 
+static bool restore_keys(void *context, const void *key, size_t key_len, const void *value,
+                         size_t len)
+{
+    struct restore *r = context;
+    const void *data;
+    size_t data_len;
+
+    if (key_len != 4 || memcmp(key, "keys", 4) != 0) {
+        return true; /* the other counters begin anew */
+    }
+    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK) {
+        return damaged(r->engine);
+    }
+    hlt_keyuse_restore(r->engine->keys, data, data_len);
+    return true;
+}
+
+static bool restore_denials(void *context, const void *key, size_t key_len, const void *value,
+                            size_t len)
+{
+    const size_t prefix = strlen(HLT_DENIALS_KEY);
+    struct restore *r = context;
+    const void *data;
+    size_t data_len;
+
+    if (key_len <= prefix || memcmp(key, HLT_DENIALS_KEY, prefix) != 0) {
+        return true;
+    }
+    const struct hlt_device *device =
+        hlt_device_find(&r->engine->devices, (const char *)key + prefix, key_len - prefix);
+    if (device == NULL) {
+        return true;
+    }
+    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK ||
+        !hlt_denials_restore(r->engine->denials, device->index, data, data_len)) {
+        return damaged(r->engine);
+    }
+    return true;
+}
+
 static void begin_stream(struct hlt_engine *engine, const struct restore *r)
 {
     uint8_t random[16];
@@ -286,7 +328,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
     } steps[] = {
         {HLT_DB_META, restore_meta},           {HLT_DB_METRICS, restore_name},
         {HLT_DB_DEVICES, restore_device},      {HLT_DB_ALERTS, restore_alert},
-        {HLT_DB_IDENTITIES, restore_identity},
+        {HLT_DB_IDENTITIES, restore_identity}, {HLT_DB_COUNTERS, restore_keys},
     };
     struct restore r = {.engine = engine, .now = now, .clean = clean};
     enum hlt_rc rc = HLT_OK;
@@ -304,6 +346,9 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         rc = hlt_store_each(engine->store, steps[i].db, steps[i].each, &r, err);
     }
     free(r.name_of);
+    if (rc == HLT_OK) {
+        rc = hlt_store_each(engine->store, HLT_DB_COUNTERS, restore_denials, &r, err);
+    }
     if (rc != HLT_OK) {
         return rc;
     }
@@ -533,6 +578,26 @@ static bool hand_counters(struct hlt_engine *engine, struct hlt_now now)
     return done;
 }
 
+/* Which keys were used. */
+static bool hand_keys(struct hlt_engine *engine)
+{
+    if (!hlt_keyuse_dirty(engine->keys)) {
+        return true;
+    }
+    char *text = hlt_keyuse_text(engine->keys, HLT_KEYS_MAX);
+    size_t len = text != NULL ? strlen(text) : 0;
+    uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
+    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, "keys", 4, value,
+                                     hlt_blob_record_write(text, len, value));
+
+    free(value);
+    free(text);
+    if (done) {
+        hlt_keyuse_stored(engine->keys);
+    }
+    return done;
+}
+
 /* Alerts leave at once: on disk within about a quarter of a second when the disk keeps up. */
 static bool hand_alerts(struct hlt_engine *engine, unsigned slice)
 {
@@ -562,8 +627,57 @@ static bool hand_alerts(struct hlt_engine *engine, unsigned slice)
     return true;
 }
 
+/* "denials:" and the device's id. */
+static size_t denials_key(const struct hlt_device *device, char key[HLT_STORE_KEY_MAX])
+{
+    return (size_t)snprintf(key, HLT_STORE_KEY_MAX, HLT_DENIALS_KEY "%s", device->id);
+}
+
+void hlt_engine_forget_denials(struct hlt_engine *engine, const struct hlt_device *device)
+{
+    char key[HLT_STORE_KEY_MAX];
+
+    hlt_denials_drop(engine->denials, device->index);
+    hlt_engine_forget_record(engine, HLT_DB_COUNTERS, key, denials_key(device, key));
+}
+
+static bool hand_denial_list(struct hlt_engine *engine, uint32_t index)
+{
+    const struct hlt_device *device = hlt_device_at(&engine->devices, index);
+    char *text = device != NULL ? hlt_denials_text(engine->denials, index) : NULL;
+    size_t len = text != NULL ? strlen(text) : 0;
+    uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
+    char key[HLT_STORE_KEY_MAX];
+    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, key, denials_key(device, key), value,
+                                     hlt_blob_record_write(text, len, value));
+
+    free(value);
+    free(text);
+    return done;
+}
+
+/* A list takes some 20 us to write down: a bounded number each time. */
+static bool hand_denials(struct hlt_engine *engine)
+{
+    uint32_t index;
+
+    for (unsigned i = 0; i < DENIALS_SLICE; i++) {
+        if (!hlt_denials_dirty(engine->denials, &index)) {
+            return true;
+        }
+        if (!hand_denial_list(engine, index)) {
+            return false;
+        }
+        hlt_denials_clean(engine->denials, index);
+    }
+    return !hlt_denials_dirty(engine->denials, &index);
+}
+
 static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
 {
+    if (!hand_denials(engine)) {
+        return false;
+    }
     while (engine->dirty_sessions != NULL) {
         struct hlt_session *session = engine->dirty_sessions;
         if (slice-- == 0 || !hand_session(engine, session)) {
@@ -601,7 +715,8 @@ bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigne
         engine->flushing = true;
         engine->flush_mono_ms = now.mono_ms + engine->options->flush_interval_ms;
     }
-    if (!hand_names(engine) || !hand_dirty(engine, slice) || !hand_counters(engine, now)) {
+    if (!hand_names(engine) || !hand_dirty(engine, slice) || !hand_counters(engine, now) ||
+        !hand_keys(engine)) {
         return false;
     }
     engine->flushing = false;

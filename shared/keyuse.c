@@ -116,12 +116,14 @@ size_t hlt_keyuse_keys(const struct hlt_keyuse *keys)
     return keys->count;
 }
 
-bool hlt_keyuse_take_dirty(struct hlt_keyuse *keys)
+bool hlt_keyuse_dirty(const struct hlt_keyuse *keys)
 {
-    bool dirty = keys->dirty;
+    return keys->dirty;
+}
 
+void hlt_keyuse_stored(struct hlt_keyuse *keys)
+{
     keys->dirty = false;
-    return dirty;
 }
 
 static int compare_last(const void *left, const void *right)

@@ -17,8 +17,9 @@ void hlt_keyuse_free(struct hlt_keyuse *keys); /* accepts NULL */
  * memory the use goes uncounted. */
 void hlt_keyuse_count(struct hlt_keyuse *keys, const char *kid, const char *alg, int64_t wall_ms);
 size_t hlt_keyuse_keys(const struct hlt_keyuse *keys);
-/* True once after every count: there is something new to store. */
-bool hlt_keyuse_take_dirty(struct hlt_keyuse *keys);
+/* Has anything been counted since hlt_keyuse_stored()? */
+bool hlt_keyuse_dirty(const struct hlt_keyuse *keys);
+void hlt_keyuse_stored(struct hlt_keyuse *keys);
 
 /* [{"kid":"a","alg":"ES256","count":7,"first":UNIX_MS,"last":UNIX_MS},...], last used first, at
  * most `max` of them. malloc'd; NULL without memory. */

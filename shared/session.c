@@ -405,6 +405,7 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     device->last_connect_ms = now.wall_ms;
     device->connects++;
     engine->counters.logins++;
+    hlt_keyuse_count(engine->keys, claims->kid, claims->alg, now.wall_ms);
     hlt_engine_event(engine, now, device, "connected", NULL, session->client_id);
     hlt_engine_availability(engine, device, false);
     hlt_engine_watch_silence(engine, device, now);
@@ -439,6 +440,7 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
     session->phase = PHASE_OPEN;
     session->gone = HLT_GONE_NONE;
     engine->counters.renewals++;
+    hlt_keyuse_count(engine->keys, claims->kid, claims->alg, now.wall_ms);
     hlt_engine_event(engine, now, session->device, "token_renewed", NULL, session->client_id);
     hlt_session_timer(engine, session, now);
     return HLT_REASON_OK;

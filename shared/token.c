@@ -420,7 +420,7 @@ static enum hlt_reason judge(const struct attempt *attempt, const struct hlt_tok
         return hlt_refuse(detail, HLT_REASON_INTERNAL, "no key");
     }
     reason = hlt_claims_build(&claims, &facts, attempt->json[1], attempt->json_len[1],
-                              attempt->header.has_kid ? attempt->header.kid : "",
+                              attempt->key->kid != NULL ? attempt->key->kid : "",
                               attempt->key->alg->name, rules, detail);
     if (reason == HLT_REASON_OK) {
         reason = hlt_claims_judge(claims, &facts, rules, attempt->key->issuer, now_s, detail);

@@ -63,7 +63,7 @@ struct hlt_claims {
     size_t json_len;
     char *sub;  /* decoded, passed hlt_id_valid */
     size_t sub_len;
-    char *iss, *jti, *kid, *alg; /* decoded; "" if absent */
+    char *iss, *jti, *kid, *alg; /* decoded; "" if absent. kid and alg are those of the key, whether the token names it or not */
     int64_t exp_s, nbf_s, iat_s; /* unix seconds (fractions cut); INT64_MAX, 0, 0 if absent */
     bool has_exp, has_iat;
     char *roles[HLT_TOKEN_ROLES_MAX];

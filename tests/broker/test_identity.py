@@ -171,6 +171,35 @@ class Renewal(harness.BrokerTest):
             device.disconnect()
 
 
+class KeyUse(harness.BrokerTest):
+    def test_an_admin_sees_which_keys_are_still_used(self):
+        old, new = (harness.Key(self.dir, "ES256", name=kid, kid=kid) for kid in ("old", "new"))
+        plain = harness.Key(self.dir, "HS256")
+        broker = self.start(keys=[plain, old, new])
+
+        def listed(*files):
+            out = json.loads(broker.command("key", "list", "--json", "--db", str(broker.db), *files))
+            return {key["kid"]: key for key in out["keys"]}
+
+        for _ in range(3):
+            broker.client("d1", token=old.token("d1")).connect()
+        device = broker.client("d1", token=old.token("d1")).connect()
+        harness.control(device, {"command": "renew", "token": new.token("d1")})
+        admin = broker.operator().connect()
+        self.assertEqual(broker.client("d1", token=new.token("d1", ttl=-60)).attempt(), 5)
+        use = harness.control(admin, {"command": "getStatus"})[0]["data"]["keyUse"]
+        self.assertEqual({key["kid"]: (key["alg"], key["count"]) for key in use},
+                         {"": ("HS256", 1), "old": ("ES256", 4), "new": ("ES256", 1)})
+        broker.restart()
+        broker.client("d2", token=new.token("d2")).connect()
+        harness.wait_until(lambda: listed().get("new", {}).get("logins") == 2, "the store has it")
+        keys = listed(f"alg=ES256 kid=new {new.public}")
+        self.assertEqual({kid: (key["loaded"], key["logins"]) for kid, key in keys.items()},
+                         {"new": (True, 2), "old": (False, 4), "": (False, 1)})
+        self.assertLess(keys["old"]["lastUsed"], keys["new"]["lastUsed"])
+        self.assertIn("none of the files", broker.command("key", "list", "--db", str(broker.db)))
+
+
 class Pointers(harness.BrokerTest):
     def test_a_wrong_password_is_refused_wherever_the_broker_keeps_the_client(self):
         """Freed clients' memory is given to the next ones: a known address is no identity."""

@@ -21,7 +21,7 @@ def haltere(*args, **options):
 
 class All(unittest.TestCase):
     def test_each_file_is_looked_at_by_a_test_here(self):
-        known = {"control.json", "mosquitto-minimal.conf", "quickstart.sh", "replay.jsonl",
+        known = {"control.json", "jwks-refresh.sh", "mosquitto-minimal.conf", "quickstart.sh", "replay.jsonl",
                  "rules.json"}
         self.assertEqual({path.name for path in EXAMPLES.iterdir()}, known)
 

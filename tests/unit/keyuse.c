@@ -22,13 +22,14 @@ Test(keyuse, keys_are_told_apart_by_kid_and_alg_and_the_last_used_comes_first)
     struct hlt_keyuse *keys = hlt_keyuse_new();
 
     expect_text(keys, 10, "[]");
-    cr_expect(hlt_keyuse_take_dirty(keys) == false);
+    cr_expect(hlt_keyuse_dirty(keys) == false);
     hlt_keyuse_count(keys, "a", "ES256", 1000);
     hlt_keyuse_count(keys, "", "HS256", 2000);
     hlt_keyuse_count(keys, "a", "RS256", 3000);
     hlt_keyuse_count(keys, "a", "ES256", 4000);
-    cr_expect(hlt_keyuse_take_dirty(keys));
-    cr_expect(hlt_keyuse_take_dirty(keys) == false);
+    cr_expect(hlt_keyuse_dirty(keys));
+    hlt_keyuse_stored(keys);
+    cr_expect(hlt_keyuse_dirty(keys) == false);
     expect_text(keys, 10,
                 "[{\"kid\":\"a\",\"alg\":\"ES256\",\"count\":2,\"first\":1000,\"last\":4000},"
                 "{\"kid\":\"a\",\"alg\":\"RS256\",\"count\":1,\"first\":3000,\"last\":3000},"
@@ -48,7 +49,7 @@ Test(keyuse, counts_go_on_after_a_restart)
     char *text = hlt_keyuse_text(before, HLT_KEYS_MAX);
     hlt_keyuse_restore(after, text, strlen(text));
     free(text);
-    cr_expect(hlt_keyuse_take_dirty(after) == false, "what was read need not be written");
+    cr_expect(hlt_keyuse_dirty(after) == false, "what was read need not be written");
     hlt_keyuse_count(after, "a\"\n", "ES256", 5000);
     expect_text(
         after, 1,
