@@ -7,6 +7,7 @@
 #include "../shared/rules.h"
 #include "../shared/telemetry.h"
 #include "../shared/text.h"
+#include "device_denials.h"
 #include "reader.h"
 
 /* --- device list --- */
@@ -566,6 +567,7 @@ int hlt_cmd_device(int argc, char **argv)
     static const struct hlt_cli_verb verbs[] = {
         {"list", run_list, "all devices with state and health"},
         {"show", run_show, "one device with its metrics and open alerts"},
+        {"denials", hlt_device_denials, "what the policy denied it last"},
         {NULL, NULL, NULL},
     };
     return hlt_cli_dispatch("device", verbs, argc, argv);

@@ -44,6 +44,7 @@ struct hlt_options {
     char *db_path;             /* required: a directory */
     uint64_t max_devices;      /* 1,000,000 */
     uint64_t max_alerts;       /* alert records kept, open and resolved: 100,000 */
+    uint64_t max_denial_devices; /* devices whose last denials are kept: 1,000; 0 off */
     int64_t flush_interval_ms; /* 5 s, 100 ms..60 s */
     uint64_t store_max_bytes;  /* store_max_size, LMDB map cap: 64 GiB; starts at 8 GiB */
     /* out */
