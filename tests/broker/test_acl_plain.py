@@ -1,0 +1,190 @@
+"""A plain acl_file is decided as the broker decides it: generated files go to the real broker without Haltere and to
+`haltere acl decide`, and both get the same questions. A write is told by the PUBACK of MQTT 5, a read by what is
+delivered to a subscriber. What the broker will not start with, `haltere acl check` refuses.
+
+    HALTERE_ACL_PROBES  how many questions (default 6000)
+"""
+import json
+import os
+import pathlib
+import random
+import subprocess
+import tempfile
+import unittest
+
+import harness
+
+PROBES = int(os.environ.get("HALTERE_ACL_PROBES") or 6000)
+SEED = int(os.environ.get("HALTERE_ACL_SEED") or 4)
+USERS = [None, "u", "v", "u v", "a/b", "u+", "%c", "$S"]
+IDS = ["c", "u", "a/b", "$S", "c#", "%u", "a", "x/y/z", "+"]
+LEVELS = ["a", "b", "c", "u", "x", "", "$S", "$SYS", "a-long-level-of-a-topic"]
+NAMED = ["%c", "%u", "p%c", "%u-%c", "%%c", "%", "%cx"]
+# The publisher's own lines, behind all others: what it may send changes nobody else's rights.
+ROOT = "user root\n" + "".join(f"topic write {t}\n" for t in ["#", "$S/#"])
+
+
+def stock(directory, acl_text):
+    """A broker without Haltere that has this acl_file and takes any user name."""
+    broker = harness.Broker(directory, plugin=False, conf="")
+    (directory / "acl").write_bytes(acl_text if isinstance(acl_text, bytes) else acl_text.encode())
+    text = broker.config_text().replace("allow_anonymous false",
+                                        f"allow_anonymous true\nacl_file {directory / 'acl'}")
+    broker.config_text = lambda: text.replace(text.splitlines()[0],
+                                              f"listener {broker.port} 127.0.0.1")
+    return broker
+
+
+def one_filter(rng, pattern):
+    pool = LEVELS + ["+", "+"] + (NAMED * 2 if pattern or rng.random() < 0.2 else [])
+    levels = [rng.choice(pool) for _ in range(rng.randint(1, 4))]
+    if rng.random() < 0.35:
+        levels.append("#")
+    return "/".join(levels) or "#"
+
+
+def one_file(rng):
+    lines = []
+    for _ in range(rng.randint(1, 12)):
+        if rng.random() < 0.3:
+            lines.append("user " + rng.choice(USERS[1:]))
+        pattern = rng.random() < 0.5
+        access = rng.choice(["deny ", "read ", "write ", "readwrite ", ""])
+        lines.append(("pattern " if pattern else "topic ") + access + one_filter(rng, pattern))
+    return "\n".join(lines) + "\n"
+
+
+def one_topic(rng, source, user, client):
+    """Half of the topics come from a filter of the file, so that something is granted."""
+    filters = [line.split()[-1] for line in source.splitlines() if not line.startswith("user")]
+    if rng.random() < 0.6:
+        text = rng.choice(filters).replace("%c", client)
+        text = text.replace("%u", user) if user else text
+        levels = [rng.choice(["a", "x", "b", ""]) if level == "+" else level
+                  for level in text.split("/")]
+        if levels[-1] == "#":
+            levels[-1:] = rng.choice([[], ["a"], ["x", "y"]])
+        text = "/".join(levels)
+    else:
+        text = "/".join(rng.choice(LEVELS + ["pc", "u-c", "%c", "y"]) for _ in range(rng.randint(1, 4)))
+    return text if text and "+" not in text and "#" not in text else "a/b"
+
+
+class PlainAclFile(unittest.TestCase):
+    def setUp(self):
+        self.dir = pathlib.Path(tempfile.mkdtemp(prefix="haltere-acl-"))
+        self.brokers = []
+
+    def tearDown(self):
+        for broker in self.brokers:
+            broker.close_clients()
+            if broker.process is not None:
+                broker.stop()
+        subprocess.run(["rm", "-rf", str(self.dir)], check=False)
+
+    def broker(self, name, text):
+        broker = stock(self.dir / name, text)
+        self.brokers.append(broker)
+        return broker
+
+    def decide(self, acl, questions):
+        path = self.dir / "policy.acl"
+        path.write_text(acl)
+        text = "".join(json.dumps({"user": user, "clientId": client, "access": access, "topic": topic})
+                       + "\n" for user, client, access, topic in questions)
+        done = subprocess.run([harness.COMMAND, "acl", "decide", "--policy", str(path)], input=text,
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [json.loads(line)["decision"] == "allow" for line in done.stdout.splitlines()]
+
+    def ask_broker(self, broker, root, user, client, writes, reads):
+        """What this client may write and read of these topics."""
+        wire = broker.wire()
+        self.assertEqual(wire.connect(client, user), 0, (user, client))
+        for topic in "#", "$S/#":
+            self.assertLess(wire.subscribe(topic, 0), 3)
+        answers = [wire.publish(topic, "w") in (0, 16) for topic in writes]
+        self.assertTrue(wire.alive())  # its own messages are behind us
+        got = set()
+        for number, topic in enumerate(reads):
+            self.assertEqual(root.publish(topic, f"r{number}"), 0, topic)
+        wire.send(12)
+        while True:
+            kind, _, body = wire.read()
+            if kind == wire.PINGRESP:
+                break
+            payload = body[2 + int.from_bytes(body[:2], "big") + 1:]
+            if kind == wire.PUBLISH and payload[:1] == b"r":
+                got.add(int(payload[1:]))
+        wire.disconnect()
+        return answers, [number in got for number in range(len(reads))]
+
+    def compare(self, number, rng):
+        acl = one_file(rng) + ROOT
+        broker = self.broker(f"b{number}", acl).start()
+        root = broker.wire()
+        self.assertEqual(root.connect("root-id", "root"), 0)
+        questions, truth = [], []
+        for _ in range(5):
+            user, client = rng.choice(USERS), rng.choice(IDS)
+            topics = [one_topic(rng, acl.split("user root")[0], user, client) for _ in range(20)]
+            writes = topics[:10] + ["$SYS/x", "$SYSTEM"]
+            reads = [t for t in topics[10:] if t.split("/")[0] == "$S" or t[0] != "$"]
+            for access, list_, answers in zip(("write", "read"), (writes, reads),
+                                              self.ask_broker(broker, root, user, client, writes,
+                                                              reads)):
+                questions += [(user, client, access, topic) for topic in list_]
+                truth += answers
+        root.disconnect()
+        broker.stop()
+        for question, ours, theirs in zip(questions, self.decide(acl, questions), truth, strict=True):
+            self.assertEqual(ours, theirs, f"{question}: the broker says "
+                             f"{'allow' if theirs else 'deny'} with seed {SEED}, file {number}:\n{acl}")
+        return len(questions), sum(truth)
+
+    def test_generated_files_are_decided_alike(self):
+        rng = random.Random(SEED)
+        asked = allowed = number = 0
+        while asked < PROBES:
+            number += 1
+            count, granted = self.compare(number, rng)
+            asked, allowed = asked + count, allowed + granted
+        print(f"\n{asked} questions over {number} files, {allowed} allowed, no difference")
+        self.assertGreater(allowed, asked / 10)
+        self.assertLess(allowed, asked * 9 / 10)
+
+    def test_both_refuse_the_same_files(self):
+        rows = [b"topic\n", b"topic  \n", b"user\n", b"user  \n", b"topic raed a\n", b"topic a b\n",
+                b"topic Read a\n", b"Topic a\n", b"topic read\ta b\n", b"topic\tread a\n", b"\ttopic a\n",
+                b"  # note\n", b"topic read a # note\n", b"topic a+\n", b"topic +a\n", b"topic a/#/b\n",
+                b"topic a#\n", b"pattern %c+\n", b"pattern read +%c\n", b"\xef\xbb\xbftopic a\n",
+                b"topic read " + b"/" * 201 + b"\n", b"pattern\n", b"topic topic read\n",
+                b"topic read a\nfoo\n", b"haltere 1\n", b"deny a\n", b"user\tu\n", b"topic  read  \t\n",
+                # and what it takes, however odd
+                b"", b"# only\n", b"topic deny\n", b"topic read\n", b"topic read\ta\n", b" topic a\n",
+                b"topic read a  \r\n", b"topic read " + b"/" * 200 + b"\n", b"topic a\0 b c\n",
+                b"\0foo\n", b"topic \xff\n", b"user u v\ntopic a\n", b"pattern a\n", b"   \n\t\n",
+                b"topic read a b\n", b"user #\n", b"topic %c+/a\n".replace(b"%c+", b"+"), b"topic a"]
+        for number, text in enumerate(rows):
+            path = self.dir / "odd.acl"
+            path.write_bytes(text)
+            ours = subprocess.run([harness.COMMAND, "acl", "check", str(path)], capture_output=True,
+                                  check=False).returncode
+            broker = self.broker(f"odd{number}", text)
+            try:
+                broker.start()
+                theirs = 0
+            except AssertionError as problem:
+                self.assertIn("the broker ended", str(problem))
+                broker.process = None
+                theirs = 1
+            if broker.process is not None:
+                broker.stop()
+            if text == b"haltere 1\n":
+                self.assertEqual((ours, theirs), (0, 1))  # ours alone
+                continue
+            self.assertEqual(ours, theirs, text)
+
+
+if __name__ == "__main__":
+    unittest.main()
