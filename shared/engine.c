@@ -66,9 +66,13 @@ enum hlt_rc hlt_engine_new(struct hlt_engine **out, const struct hlt_engine_conf
     snprintf(engine->version, sizeof(engine->version), "%s",
              config->version != NULL ? config->version : "");
     hlt_wheel_init(&engine->wheel, now.mono_ms);
+    engine->denials = hlt_denials_new((uint32_t)config->options->max_denial_devices);
     enum hlt_rc rc = engine->detector != NULL
                          ? make_tables(engine, err)
                          : hlt_fail(err, HLT_EINVAL, "unknown detector '%s'", rules->detector);
+    if (rc == HLT_OK && engine->denials == NULL) {
+        rc = hlt_fail(err, HLT_ENOMEM, "no memory");
+    }
     if (rc == HLT_OK) {
         hlt_engine_index_rules(engine);
         rc = hlt_engine_restore(engine, config->store_clean, now, err);
@@ -95,6 +99,7 @@ void hlt_engine_free(struct hlt_engine *engine)
     }
     hlt_names_free(&engine->names);
     hlt_outbox_free(&engine->out);
+    hlt_denials_free(engine->denials);
     hlt_keyuse_free(engine->keys);
     hlt_rules_free(engine->rules);
     free(engine->broker.id);
@@ -533,6 +538,7 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
         return;
     }
     session->device->denied++;
+    hlt_denials_note(engine->denials, session->device->index, now.wall_ms, access, topic, why);
     hlt_engine_dirty(engine, session->device);
     const struct hlt_rule *rule = hlt_engine_rule_for(
         strncmp(why, "limit:", 6) == 0 ? engine->limit_exceeded : engine->acl_denied,
@@ -634,6 +640,7 @@ enum hlt_rc hlt_engine_forget(struct hlt_engine *engine, struct hlt_now now, con
         hlt_outbox_publish(&engine->out, topic, strdup(""), 1, true, false, NULL);
     }
     hlt_engine_forget_record(engine, HLT_DB_DEVICES, device->id, device->id_len);
+    hlt_engine_forget_denials(engine, device);
     hlt_timer_cancel(&device->timer);
     undirty(engine, device);
     hlt_device_remove(&engine->devices, device);

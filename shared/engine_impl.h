@@ -4,6 +4,7 @@
 #define HLT_ENGINE_IMPL_H
 
 #include "alert.h"
+#include "denial.h"
 #include "detector.h"
 #include "device.h"
 #include "engine.h"
@@ -55,6 +56,7 @@ struct hlt_engine {
     void (*view_free)(void *view);
     void (*meter_free)(void *meter);
     struct hlt_alerts alerts;
+    struct hlt_denials *denials; /* by a device's index */
     struct hlt_device *dirty, **dirty_tail;
     struct hlt_session *dirty_sessions;
     struct hlt_keyuse *keys; /* which keys are still used */
@@ -140,5 +142,8 @@ char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now
 /* The same with the keys that were used last, for admins. */
 char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now);
 uint64_t hlt_document_hash(const struct hlt_engine *engine, const void *text, size_t len);
+
+/* What was denied to a device goes with it. */
+void hlt_engine_forget_denials(struct hlt_engine *engine, const struct hlt_device *device);
 
 #endif

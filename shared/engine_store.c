@@ -12,6 +12,8 @@
 
 #include "engine_impl.h"
 
+#define DENIALS_SLICE 50
+
 /* --- reading back --- */
 
 struct restore {
@@ -279,6 +281,29 @@ static bool restore_keys(void *context, const void *key, size_t key_len, const v
     return true;
 }
 
+static bool restore_denials(void *context, const void *key, size_t key_len, const void *value,
+                            size_t len)
+{
+    const size_t prefix = strlen(HLT_DENIALS_KEY);
+    struct restore *r = context;
+    const void *data;
+    size_t data_len;
+
+    if (key_len <= prefix || memcmp(key, HLT_DENIALS_KEY, prefix) != 0) {
+        return true;
+    }
+    const struct hlt_device *device =
+        hlt_device_find(&r->engine->devices, (const char *)key + prefix, key_len - prefix);
+    if (device == NULL) {
+        return true;
+    }
+    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK ||
+        !hlt_denials_restore(r->engine->denials, device->index, data, data_len)) {
+        return damaged(r->engine);
+    }
+    return true;
+}
+
 static void begin_stream(struct hlt_engine *engine, const struct restore *r)
 {
     uint8_t random[16];
@@ -321,6 +346,9 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         rc = hlt_store_each(engine->store, steps[i].db, steps[i].each, &r, err);
     }
     free(r.name_of);
+    if (rc == HLT_OK) {
+        rc = hlt_store_each(engine->store, HLT_DB_COUNTERS, restore_denials, &r, err);
+    }
     if (rc != HLT_OK) {
         return rc;
     }
@@ -599,8 +627,57 @@ static bool hand_alerts(struct hlt_engine *engine, unsigned slice)
     return true;
 }
 
+/* "denials:" and the device's id. */
+static size_t denials_key(const struct hlt_device *device, char key[HLT_STORE_KEY_MAX])
+{
+    return (size_t)snprintf(key, HLT_STORE_KEY_MAX, HLT_DENIALS_KEY "%s", device->id);
+}
+
+void hlt_engine_forget_denials(struct hlt_engine *engine, const struct hlt_device *device)
+{
+    char key[HLT_STORE_KEY_MAX];
+
+    hlt_denials_drop(engine->denials, device->index);
+    hlt_engine_forget_record(engine, HLT_DB_COUNTERS, key, denials_key(device, key));
+}
+
+static bool hand_denial_list(struct hlt_engine *engine, uint32_t index)
+{
+    const struct hlt_device *device = hlt_device_at(&engine->devices, index);
+    char *text = device != NULL ? hlt_denials_text(engine->denials, index) : NULL;
+    size_t len = text != NULL ? strlen(text) : 0;
+    uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
+    char key[HLT_STORE_KEY_MAX];
+    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, key, denials_key(device, key), value,
+                                     hlt_blob_record_write(text, len, value));
+
+    free(value);
+    free(text);
+    return done;
+}
+
+/* A list takes some 20 us to write down: a bounded number each time. */
+static bool hand_denials(struct hlt_engine *engine)
+{
+    uint32_t index;
+
+    for (unsigned i = 0; i < DENIALS_SLICE; i++) {
+        if (!hlt_denials_dirty(engine->denials, &index)) {
+            return true;
+        }
+        if (!hand_denial_list(engine, index)) {
+            return false;
+        }
+        hlt_denials_clean(engine->denials, index);
+    }
+    return !hlt_denials_dirty(engine->denials, &index);
+}
+
 static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
 {
+    if (!hand_denials(engine)) {
+        return false;
+    }
     while (engine->dirty_sessions != NULL) {
         struct hlt_session *session = engine->dirty_sessions;
         if (slice-- == 0 || !hand_session(engine, session)) {
