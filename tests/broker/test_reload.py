@@ -57,7 +57,7 @@ class Policy(harness.BrokerTest):
         operator.subscribe("alerts/#")
         wire = broker.wire(5)
         self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
-        broken = (BROKEN, "", "haltere 2\n", harness.POLICY + "expect allow write t/x as sub=d1\n",
+        broken = (BROKEN, "haltere 2\n", harness.POLICY + "expect allow write t/x as sub=d1\n",
                   "include nowhere.acl\n")
         alert = None
         for text in broken:
