@@ -186,5 +186,52 @@ class PlainAclFile(unittest.TestCase):
             self.assertEqual(ours, theirs, text)
 
 
+class InsideHaltere(harness.BrokerTest):
+    """The same file as Haltere's policy: what stands above the policy stays above it."""
+
+    ACL = ("topic read lobby\nuser d1\ntopic write devices/d1/#\ntopic readwrite alerts/#\n"
+           "pattern readwrite p/%c/#\npattern deny p/%c/secret\n")
+
+    def test_a_device_is_held_to_the_lines_of_its_sub(self):
+        broker = self.start(policy=self.ACL)
+        wire, other = broker.wire(), broker.wire()
+        self.assertEqual(wire.connect("d1", "d1", broker.token("d1")), 0)
+        self.assertEqual(other.connect("d2", "d2", broker.token("d2")), 0)
+        self.assertEqual(wire.subscribe("#"), 1)  # as Mosquitto: reading is filtered at delivery
+        for client, topic, code in ((wire, "devices/d1/telemetry", 0), (other, "devices/d1/telemetry", 0x87),
+                                    (wire, "p/d1/x", 0), (wire, "p/d1/secret", 0x87), (other, "p/d1/x", 0x87),
+                                    (wire, "lobby", 0x87), (wire, "alerts/critical", 0x87)):
+            self.assertEqual(client.publish(topic, "5"), code, topic)
+
+    def test_deliveries_are_filtered(self):
+        broker = self.start(policy=self.ACL + "user d2\ntopic write #\n")
+        device, other = broker.client("d1").connect(), broker.client("d2").connect()
+        device.subscribe("#")
+        for topic in "p/d1/secret", "p/d2/x", "lobby", "elsewhere", "p/d1/last":
+            other.publish(topic, "x")
+        self.assertEqual([m.topic for m in device.nothing_before("p/d1/last")], [])
+
+    def test_a_broken_line_on_sighup_keeps_the_old_lines(self):
+        broker = self.start(policy=self.ACL)
+        wire = broker.wire()
+        self.assertEqual(wire.connect("d1", "d1", broker.token("d1")), 0)
+        broker.write_policy(self.ACL + "topic raed x\n")
+        broker.sighup()
+        broker.wait_log("policy could not be read again")
+        self.assertEqual(wire.publish("elsewhere", "5"), 0x87)  # Mosquitto 2.0.11 would be open here
+        self.assertEqual(wire.publish("p/d1/x", "5"), 0)
+        broker.write_policy(self.ACL + "topic readwrite elsewhere\nuser d1\ntopic elsewhere\n")
+        broker.sighup()
+        self.assertEqual(wire.publish("elsewhere", "5"), 0)
+
+    def test_acl_compat_says_how_names_are_put_in(self):
+        for compat, code in (("2.0", 0x87), ("2.1", 0), (None, 0x87 if harness.broker_version() < (2, 1) else 0)):
+            broker = self.start(f"c{compat}", policy="pattern readwrite #\npattern deny p%c/#\n",
+                                options={"acl_compat": compat})
+            wire = broker.wire()
+            self.assertEqual(wire.connect("d1", "d1", broker.token("d1")), 0)
+            self.assertEqual(wire.publish("pd1/x", "5"), code, compat)
+
+
 if __name__ == "__main__":
     unittest.main()
