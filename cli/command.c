@@ -365,7 +365,7 @@ static void print_verbs(FILE *out, const char *group, const struct hlt_cli_verb 
 {
     (void)fprintf(out, "Usage: haltere %s VERB [OPTION]...\n\nVerbs:\n", group);
     for (const struct hlt_cli_verb *verb = verbs; verb->name != NULL; verb++) {
-        (void)fprintf(out, "  %-10s %s\n", verb->name, verb->summary);
+        (void)fprintf(out, "  %-14s %s\n", verb->name, verb->summary);
     }
     (void)fprintf(out, "\n  haltere %s VERB --help    more about one of them\n", group);
 }
