@@ -429,6 +429,8 @@ size_t hlt_identity_record_write(const struct hlt_identity_record *record, uint8
     put_uint(&w, record->durable, 1);
     put_uint(&w, claims_len, 4);
     put_bytes(&w, record->claims, claims_len);
+    put_text(&w, record->kid, sizeof(record->kid));
+    put_uint(&w, record->barred, 1);
     return write_end(&w);
 }
 
@@ -446,10 +448,120 @@ enum hlt_rc hlt_identity_record_read(struct hlt_identity_record *out, const void
     record.durable = get_word(&r, 1, 1);
     record.claims_len = get_u32(&r);
     record.claims = (const char *)get_bytes(&r, record.claims_len);
+    if (!r.bad && r.at < r.end) { /* older records end here */
+        get_text(&r, record.kid, sizeof(record.kid));
+        record.barred = get_word(&r, 1, 1);
+    }
     if (r.bad || record.claims_len > HLT_CLAIMS_STORED_MAX ||
         !hlt_utf8_valid(record.claims, record.claims_len)) {
         return HLT_EPARSE;
     }
+    *out = record;
+    return HLT_OK;
+}
+
+/* --- revocations --- */
+
+size_t hlt_revocation_record_write(const struct hlt_revocation_record *record, uint8_t *out)
+{
+    struct writer w = write_begin(out);
+
+    put_i64(&w, record->before_s);
+    put_i64(&w, record->created_ms);
+    put_i64(&w, record->expires_ms);
+    put_text(&w, record->reason, sizeof(record->reason));
+    put_text(&w, record->by, sizeof(record->by));
+    return write_end(&w);
+}
+
+enum hlt_rc hlt_revocation_record_read(struct hlt_revocation_record *out, const void *value,
+                                       size_t len)
+{
+    struct hlt_revocation_record record = {.before_s = 0};
+    struct reader r;
+
+    if (!read_begin(&r, value, len)) {
+        return HLT_EPARSE;
+    }
+    record.before_s = get_i64(&r);
+    record.created_ms = get_i64(&r);
+    record.expires_ms = get_i64(&r);
+    get_text(&r, record.reason, sizeof(record.reason));
+    get_text(&r, record.by, sizeof(record.by));
+    if (r.bad) {
+        return HLT_EPARSE;
+    }
+    *out = record;
+    return HLT_OK;
+}
+
+/* --- audit --- */
+
+static void chain_hash(const uint8_t before[HLT_AUDIT_HASH_BYTES], const uint8_t *body, size_t len,
+                       uint8_t out[HLT_AUDIT_HASH_BYTES])
+{
+    crypto_hash_sha256_state state;
+
+    (void)crypto_hash_sha256_init(&state);
+    (void)crypto_hash_sha256_update(&state, before, HLT_AUDIT_HASH_BYTES);
+    (void)crypto_hash_sha256_update(&state, body, len);
+    (void)crypto_hash_sha256_final(&state, out);
+}
+
+void hlt_audit_record_hash(const struct hlt_audit_record *record,
+                           const uint8_t before[HLT_AUDIT_HASH_BYTES],
+                           uint8_t out[HLT_AUDIT_HASH_BYTES])
+{
+    chain_hash(before, record->body, record->body_len, out);
+}
+
+size_t hlt_audit_record_write(struct hlt_audit_record *record,
+                              const uint8_t before[HLT_AUDIT_HASH_BYTES], uint8_t *out)
+{
+    struct writer w = write_begin(out);
+    uint8_t *hash = w.at;
+
+    w.at += HLT_AUDIT_HASH_BYTES;
+    const uint8_t *body = w.at;
+    put_uint(&w, record->seq, 8);
+    put_i64(&w, record->time_ms);
+    put_uint(&w, record->type, 1);
+    put_uint(&w, record->count, 8);
+    put_text(&w, record->subject, sizeof(record->subject));
+    put_text(&w, record->client_id, sizeof(record->client_id));
+    put_text(&w, record->address, sizeof(record->address));
+    put_text(&w, record->actor, sizeof(record->actor));
+    put_text(&w, record->reason, sizeof(record->reason));
+    put_text(&w, record->detail, sizeof(record->detail));
+    chain_hash(before, body, (size_t)(w.at - body), record->hash);
+    memcpy(hash, record->hash, HLT_AUDIT_HASH_BYTES);
+    return write_end(&w);
+}
+
+enum hlt_rc hlt_audit_record_read(struct hlt_audit_record *out, const void *value, size_t len)
+{
+    struct reader r;
+
+    if (!read_begin(&r, value, len)) {
+        return HLT_EPARSE;
+    }
+    const uint8_t *hash = get_bytes(&r, HLT_AUDIT_HASH_BYTES);
+    const uint8_t *body = r.at;
+    struct hlt_audit_record record = {.body = body, .body_len = (size_t)(r.end - body)};
+    record.seq = get_uint(&r, 8);
+    record.time_ms = get_i64(&r);
+    record.type = get_u8(&r);
+    record.count = get_uint(&r, 8);
+    get_text(&r, record.subject, sizeof(record.subject));
+    get_text(&r, record.client_id, sizeof(record.client_id));
+    get_text(&r, record.address, sizeof(record.address));
+    get_text(&r, record.actor, sizeof(record.actor));
+    get_text(&r, record.reason, sizeof(record.reason));
+    get_text(&r, record.detail, sizeof(record.detail));
+    if (r.bad || hash == NULL) {
+        return HLT_EPARSE;
+    }
+    memcpy(record.hash, hash, HLT_AUDIT_HASH_BYTES);
     *out = record;
     return HLT_OK;
 }
@@ -507,10 +619,45 @@ const char *hlt_disconnect_word(unsigned reason)
         [HLT_GONE_SHUTDOWN] = "broker_shutdown",
         [HLT_GONE_UNKNOWN] = "unknown",
         [HLT_GONE_BANNED] = "banned",
-        [HLT_GONE_REVOKED] = "revoked",
+        [HLT_GONE_REVOKED] = "token_revoked",
     };
 
     return word_of(words, sizeof(words) / sizeof(words[0]), reason);
+}
+
+const char *hlt_revoke_kind_word(unsigned kind)
+{
+    static const char *const words[] = {
+        [0] = "unknown",
+        [HLT_REVOKE_JTI] = "jti",
+        [HLT_REVOKE_SUB] = "sub",
+        [HLT_REVOKE_KID] = "kid",
+        [HLT_REVOKE_BEFORE] = "sub issued before",
+    };
+
+    return word_of(words, sizeof(words) / sizeof(words[0]), kind);
+}
+
+const char *hlt_audit_type_word(unsigned type)
+{
+    static const char *const words[HLT_AUDIT_TYPES] = {
+        [0] = "unknown",
+        [HLT_AUDIT_START] = "start",
+        [HLT_AUDIT_STOP] = "stop",
+        [HLT_AUDIT_LOGIN] = "login",
+        [HLT_AUDIT_REFUSAL] = "refusal",
+        [HLT_AUDIT_EXPIRY] = "expiry",
+        [HLT_AUDIT_RENEWAL] = "renewal",
+        [HLT_AUDIT_REVOCATION] = "revocation",
+        [HLT_AUDIT_BAN] = "ban",
+        [HLT_AUDIT_KEYS] = "keys",
+        [HLT_AUDIT_POLICY] = "policy",
+        [HLT_AUDIT_RULES] = "rules",
+        [HLT_AUDIT_COMMAND] = "command",
+        [HLT_AUDIT_LOST] = "lost",
+    };
+
+    return word_of(words, HLT_AUDIT_TYPES, type);
 }
 
 const char *hlt_alert_status_word(unsigned status)

@@ -82,13 +82,69 @@ struct hlt_identity_record { /* by client id */
     uint8_t durable;
     const char *claims; /* the token's payload; borrowed from the value */
     uint32_t claims_len;
+    char kid[256];  /* of the key that signed it; "" if none, or an older record */
+    uint8_t barred; /* revoked or banned: stays so until the next login */
+};
+
+/* What a revocation goes by (revocation.h). The key in the store is this byte, then the id. */
+enum hlt_revoke_kind {
+    HLT_REVOKE_JTI = 1,
+    HLT_REVOKE_SUB,
+    HLT_REVOKE_KID,
+    HLT_REVOKE_BEFORE /* tokens of a sub issued before a date */
+};
+const char *hlt_revoke_kind_word(unsigned kind); /* "jti", "sub", "kid", "sub issued before" */
+#define HLT_REVOKE_ID_MAX 480
+#define HLT_REVOKE_REASON_MAX 127
+
+struct hlt_revocation_record { /* by kind and id */
+    int64_t before_s, created_ms, expires_ms;
+    char reason[HLT_REVOKE_REASON_MAX + 1];
+    char by[256];
+};
+
+enum hlt_audit_type {
+    HLT_AUDIT_START = 1, /* the broker began; the chain goes on */
+    HLT_AUDIT_STOP,
+    HLT_AUDIT_LOGIN,
+    HLT_AUDIT_REFUSAL, /* those of one address, for one reason, in one minute */
+    HLT_AUDIT_EXPIRY,
+    HLT_AUDIT_RENEWAL,
+    HLT_AUDIT_REVOCATION,
+    HLT_AUDIT_BAN,
+    HLT_AUDIT_KEYS,
+    HLT_AUDIT_POLICY,
+    HLT_AUDIT_RULES,
+    HLT_AUDIT_COMMAND,
+    HLT_AUDIT_LOST, /* records that found no room */
+    HLT_AUDIT_TYPES
+};
+const char *hlt_audit_type_word(unsigned type); /* "login" */
+#define HLT_AUDIT_HASH_BYTES 32
+
+struct hlt_audit_record { /* by sequence number, 8 bytes big-endian */
+    uint64_t seq;         /* from 1, without gaps */
+    int64_t time_ms;
+    uint8_t type;        /* enum hlt_audit_type */
+    uint64_t count;      /* how many it stands for */
+    char subject[256];   /* the device or subject it is about, "" if none */
+    char client_id[256]; /* "" if it is the subject */
+    char address[64];
+    char actor[256]; /* who ordered it, "" if nobody did */
+    char reason[32]; /* one word */
+    char detail[256];
+    uint8_t hash[HLT_AUDIT_HASH_BYTES]; /* SHA-256(hash of the record before, body) */
+    const uint8_t *body;                /* reading only: what was hashed; borrowed */
+    size_t body_len;
 };
 
 /* Longest encodings; a device with 16 metrics of 64-byte states is about 1.9 KB. */
 #define HLT_DEVICE_RECORD_MAX (512 + HLT_RECORD_METRICS_MAX * (64 + HLT_RECORD_STATE_MAX))
 #define HLT_ALERT_RECORD_MAX 2048
 #define HLT_CLAIMS_STORED_MAX 2048
-#define HLT_IDENTITY_RECORD_MAX (512 + HLT_CLAIMS_STORED_MAX)
+#define HLT_IDENTITY_RECORD_MAX (1024 + HLT_CLAIMS_STORED_MAX)
+#define HLT_REVOCATION_RECORD_MAX 512
+#define HLT_AUDIT_RECORD_MAX 1280
 
 /* Encode into `out` (at least the _MAX bytes); returns the length. Never fails: a text cut inside a
  * character loses that character, a state or claims over its limit is left out (a cut one would
@@ -96,6 +152,10 @@ struct hlt_identity_record { /* by client id */
 size_t hlt_device_record_write(const struct hlt_device_record *record, uint8_t *out);
 size_t hlt_alert_record_write(const struct hlt_alert_record *record, uint8_t *out);
 size_t hlt_identity_record_write(const struct hlt_identity_record *record, uint8_t *out);
+size_t hlt_revocation_record_write(const struct hlt_revocation_record *record, uint8_t *out);
+/* Sets record->hash from `before` (the hash of the record before it) and what it writes. */
+size_t hlt_audit_record_write(struct hlt_audit_record *record,
+                              const uint8_t before[HLT_AUDIT_HASH_BYTES], uint8_t *out);
 /* Any other value (meta, counters, metric names): header and the bytes. Returns 8 + len. `out` has
  * that room. */
 size_t hlt_blob_record_write(const void *data, size_t len, uint8_t *out);
@@ -106,6 +166,13 @@ enum hlt_rc hlt_device_record_read(struct hlt_device_record *out, const void *va
 enum hlt_rc hlt_alert_record_read(struct hlt_alert_record *out, const void *value, size_t len);
 enum hlt_rc hlt_identity_record_read(struct hlt_identity_record *out, const void *value,
                                      size_t len);
+enum hlt_rc hlt_revocation_record_read(struct hlt_revocation_record *out, const void *value,
+                                       size_t len);
+enum hlt_rc hlt_audit_record_read(struct hlt_audit_record *out, const void *value, size_t len);
+/* SHA-256(before, body): the hash an unchanged record carries. */
+void hlt_audit_record_hash(const struct hlt_audit_record *record,
+                           const uint8_t before[HLT_AUDIT_HASH_BYTES],
+                           uint8_t out[HLT_AUDIT_HASH_BYTES]);
 enum hlt_rc hlt_blob_record_read(const void **data, size_t *data_len, const void *value,
                                  size_t len);
 

@@ -32,6 +32,8 @@ const char *hlt_db_name(enum hlt_db db)
         [HLT_DB_ALERTS] = "alerts",
         [HLT_DB_IDENTITIES] = "identities",
         [HLT_DB_COUNTERS] = "counters",
+        [HLT_DB_REVOCATIONS] = "revocations",
+        [HLT_DB_AUDIT] = "audit",
     };
 
     return (unsigned)db < HLT_DB_COUNT ? names[db] : "unknown";

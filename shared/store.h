@@ -15,6 +15,8 @@ enum hlt_db {
     HLT_DB_ALERTS,
     HLT_DB_IDENTITIES,
     HLT_DB_COUNTERS,
+    HLT_DB_REVOCATIONS,
+    HLT_DB_AUDIT,
     HLT_DB_COUNT
 };
 const char *hlt_db_name(enum hlt_db db); /* "devices" */
@@ -94,9 +96,27 @@ void hlt_store_stats(const struct hlt_store *store, struct hlt_store_stats *out)
  * a second: an open reader makes the file grow. A directory with data.mdb but no lock.mdb is a
  * backup: it is read without locks. */
 enum hlt_rc hlt_store_open_reader(struct hlt_store **out, const char *path, struct hlt_err *err);
+/* The key of a database's last record: *key_len is its length (0: the database is empty), at most
+ * key_bytes of it are copied. */
+enum hlt_rc hlt_store_last(struct hlt_store *store, enum hlt_db db, void *key, size_t key_bytes,
+                           size_t *key_len, struct hlt_err *err);
 /* One record, copied to malloc'd *value (caller frees). HLT_ENOTFOUND. */
 enum hlt_rc hlt_store_get(struct hlt_store *store, enum hlt_db db, const void *key, size_t key_len,
                           void **value, size_t *value_len, struct hlt_err *err);
+/* Open for a few writes of the command while no broker runs: takes the lock on PATH/owner
+ * (HLT_EBUSY: names the holder), only as the directory's owner, and never creates a store
+ * (HLT_ENOTFOUND). hlt_store_close gives it back as it was found, clean or not. */
+enum hlt_rc hlt_store_open_writer(struct hlt_store **out, const char *path, struct hlt_err *err);
+struct hlt_store_put {
+    enum hlt_db db;
+    const void *key;
+    size_t key_len;
+    const void *value; /* NULL: delete; one that is not there is no error */
+    size_t value_len;
+};
+/* All of them or none, on disk when this returns. Only with a store of hlt_store_open_writer. */
+enum hlt_rc hlt_store_write(struct hlt_store *store, const struct hlt_store_put *puts, size_t count,
+                            struct hlt_err *err);
 /* Meta keys the store itself keeps, all blob records: "schema", "created" (unix ms), "boot"
  * (starts), "flushed" (unix ms of the last commit) are u64 LE; "uuid" is 36 characters, "clean" "0"
  * or "1". */

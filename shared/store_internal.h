@@ -3,7 +3,8 @@
  *   store.c          open, close, numbers: the order of things
  *   store_place.c    the directory, its owner, the check before use, moving a damaged store aside
  *   store_writer.c   batches, the ring and the one thread that commits
- *   store_reader.c   reading, checking and copying */
+ *   store_reader.c   reading, checking and copying
+ *   store_offline.c  the command's own writes, while no broker runs */
 #ifndef HLT_STORE_INTERNAL_H
 #define HLT_STORE_INTERNAL_H
 
@@ -73,7 +74,7 @@ struct hlt_store {
     int64_t interval_ms, interval_set_ms;
     int64_t urgent_due_ms; /* INT64_MAX: nothing urgent */
     int64_t retry_at_ms, backoff_ms;
-    bool marked_clean;
+    bool marked_clean; /* the store was given back clean */
 
     /* numbers for other threads */
     _Atomic uint64_t batches_submitted, batches_committed, records_committed, commit_errors;
@@ -115,6 +116,15 @@ void hlt_store_owner_mark_clean(struct hlt_store *store);
 /* Check in another process; move a damaged store aside. */
 enum hlt_rc hlt_store_judge(struct hlt_store *store, const char *checker, bool *replaced,
                             struct hlt_err *err);
+
+/* --- store_reader.c --- */
+/* Begin a read transaction, after the broker has grown the map or dead readers hold the slots too.
+ */
+int hlt_store_read_begin(MDB_env *env, MDB_txn **txn);
+/* Refuse a store that a newer Haltere wrote. */
+enum hlt_rc hlt_store_refuse_newer(struct hlt_store *store, struct hlt_err *err);
+/* Say why there is no store at `path`, or whether it is a backup (data.mdb alone). */
+enum hlt_rc hlt_store_look_at(const char *path, bool *is_backup, struct hlt_err *err);
 
 /* --- store_writer.c --- */
 void *hlt_store_writer_main(void *store);

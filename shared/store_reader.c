@@ -15,9 +15,7 @@
 #define BEGIN_TRIES 3
 #define PAGE_FIRST 2 /* two root pages come before */
 
-/* Begin a read transaction, after the broker has grown the map or dead readers hold the slots too.
- */
-static int read_begin(MDB_env *env, MDB_txn **txn)
+int hlt_store_read_begin(MDB_env *env, MDB_txn **txn)
 {
     int rc = mdb_txn_begin(env, NULL, MDB_RDONLY, txn);
     int dead;
@@ -39,8 +37,7 @@ static int read_begin(MDB_env *env, MDB_txn **txn)
 
 /* --- opening --- */
 
-/* Says why there is no store at `path`, or whether it is a backup (data.mdb alone). */
-static enum hlt_rc look_at(const char *path, bool *is_backup, struct hlt_err *err)
+enum hlt_rc hlt_store_look_at(const char *path, bool *is_backup, struct hlt_err *err)
 {
     char name[HLT_STORE_PATH_MAX + 32];
     struct stat st;
@@ -72,7 +69,7 @@ static enum hlt_rc look_at(const char *path, bool *is_backup, struct hlt_err *er
 static int open_databases(struct hlt_store *store)
 {
     MDB_txn *txn = NULL;
-    int rc = read_begin(store->env, &txn);
+    int rc = hlt_store_read_begin(store->env, &txn);
 
     if (rc != MDB_SUCCESS) {
         return rc;
@@ -89,11 +86,11 @@ static int open_databases(struct hlt_store *store)
     return mdb_txn_commit(txn); /* keeps the handles */
 }
 
-static enum hlt_rc refuse_newer(struct hlt_store *store, struct hlt_err *err)
+enum hlt_rc hlt_store_refuse_newer(struct hlt_store *store, struct hlt_err *err)
 {
     MDB_txn *txn = NULL;
     uint64_t schema = 0;
-    int rc = read_begin(store->env, &txn);
+    int rc = hlt_store_read_begin(store->env, &txn);
 
     if (rc != MDB_SUCCESS) {
         return hlt_store_rc(rc, "cannot read the store", store->path, err);
@@ -118,7 +115,7 @@ enum hlt_rc hlt_store_open_reader(struct hlt_store **out, const char *path, stru
         return hlt_fail(err, HLT_EINVAL, "the store's path must have 1 to %d bytes",
                         HLT_STORE_PATH_MAX);
     }
-    enum hlt_rc rc = look_at(path, &is_backup, err);
+    enum hlt_rc rc = hlt_store_look_at(path, &is_backup, err);
     if (rc != HLT_OK) {
         return rc;
     }
@@ -143,7 +140,7 @@ enum hlt_rc hlt_store_open_reader(struct hlt_store **out, const char *path, stru
                       path);
     }
     if (rc == HLT_OK) {
-        rc = refuse_newer(store, err);
+        rc = hlt_store_refuse_newer(store, err);
     }
     if (rc != HLT_OK) {
         hlt_store_close(store);
@@ -180,7 +177,7 @@ enum hlt_rc hlt_store_each(struct hlt_store *store, enum hlt_db db, hlt_store_ea
     if (!store->has_dbi[db]) {
         return HLT_OK;
     }
-    int rc = read_begin(store->env, &txn);
+    int rc = hlt_store_read_begin(store->env, &txn);
     if (rc == MDB_SUCCESS) {
         rc = mdb_cursor_open(txn, store->dbi[db], &cursor);
     }
@@ -190,6 +187,34 @@ enum hlt_rc hlt_store_each(struct hlt_store *store, enum hlt_db db, hlt_store_ea
     }
     mdb_txn_abort(txn);
     return hlt_store_rc(rc, "cannot read the store", store->path, err);
+}
+
+enum hlt_rc hlt_store_last(struct hlt_store *store, enum hlt_db db, void *key, size_t key_bytes,
+                           size_t *key_len, struct hlt_err *err)
+{
+    MDB_cursor *cursor = NULL;
+    MDB_txn *txn = NULL;
+    MDB_val last, value;
+
+    *key_len = 0;
+    if ((unsigned)db >= HLT_DB_COUNT || !store->has_dbi[db]) {
+        return HLT_OK;
+    }
+    int rc = hlt_store_read_begin(store->env, &txn);
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_cursor_open(txn, store->dbi[db], &cursor);
+    }
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_cursor_get(cursor, &last, &value, MDB_LAST);
+        if (rc == MDB_SUCCESS) {
+            *key_len = last.mv_size;
+            memcpy(key, last.mv_data, last.mv_size < key_bytes ? last.mv_size : key_bytes);
+        }
+        mdb_cursor_close(cursor);
+    }
+    mdb_txn_abort(txn);
+    return hlt_store_rc(rc == MDB_NOTFOUND ? MDB_SUCCESS : rc, "cannot read the store", store->path,
+                        err);
 }
 
 enum hlt_rc hlt_store_get(struct hlt_store *store, enum hlt_db db, const void *key, size_t key_len,
@@ -204,7 +229,7 @@ enum hlt_rc hlt_store_get(struct hlt_store *store, enum hlt_db db, const void *k
         key_len > HLT_STORE_KEY_MAX) {
         return hlt_fail(err, HLT_ENOTFOUND, "no such record");
     }
-    int rc = read_begin(store->env, &txn);
+    int rc = hlt_store_read_begin(store->env, &txn);
     if (rc == MDB_SUCCESS) {
         rc = mdb_get(txn, store->dbi[db], &name, &found);
     }
@@ -350,7 +375,7 @@ enum hlt_rc hlt_store_check(const char *path, uint64_t *records, uint64_t *damag
     if (rc != HLT_OK || store == NULL) {
         return rc;
     }
-    int mdb_rc = read_begin(store->env, &txn);
+    int mdb_rc = hlt_store_read_begin(store->env, &txn);
     for (int db = 0; mdb_rc == MDB_SUCCESS && db < HLT_DB_COUNT; db++) {
         if (store->has_dbi[db]) {
             mdb_rc = check_database(store, txn, db, &check);
@@ -468,7 +493,7 @@ enum hlt_rc hlt_store_info(struct hlt_store *store, struct hlt_store_info *out, 
     if (stat(path, &st) == 0) {
         out->file_bytes = (uint64_t)st.st_size;
     }
-    int rc = read_begin(store->env, &txn);
+    int rc = hlt_store_read_begin(store->env, &txn);
     if (rc == MDB_SUCCESS) {
         rc = info_databases(store, txn, out);
         info_meta(store, txn, out);
