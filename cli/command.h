@@ -18,6 +18,7 @@ int hlt_cmd_acl(int argc, char **argv);
 int hlt_cmd_device(int argc, char **argv);
 int hlt_cmd_alert(int argc, char **argv);
 int hlt_cmd_fleet(int argc, char **argv);
+int hlt_cmd_audit(int argc, char **argv);
 int hlt_cmd_store(int argc, char **argv);
 int hlt_cmd_config(int argc, char **argv);
 int hlt_cmd_score(int argc, char **argv);

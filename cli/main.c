@@ -15,10 +15,11 @@ struct group {
 
 static const struct group groups[] = {
     {"key", hlt_cmd_key, "make the keys that sign tokens"},
-    {"token", hlt_cmd_token, "issue, verify and read device tokens"},
+    {"token", hlt_cmd_token, "issue, verify, read and revoke device tokens"},
     {"acl", hlt_cmd_acl, "ask a policy what a client may do"},
     {"device", hlt_cmd_device, "what the broker knows of its devices"},
     {"alert", hlt_cmd_alert, "what is wrong now, and what was"},
+    {"audit", hlt_cmd_audit, "who logged in, who was refused, who changed what"},
     {"fleet", hlt_cmd_fleet, "the whole fleet at a glance"},
     {"store", hlt_cmd_store, "check, measure and back up the store"},
     {"config", hlt_cmd_config, "check a mosquitto.conf before the broker reads it"},

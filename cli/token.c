@@ -14,6 +14,7 @@
 #include "../shared/token.h"
 #include "command.h"
 #include "issue.h"
+#include "revoke.h"
 
 #define TOKEN_BYTES_MAX 65535 /* an MQTT password is no longer */
 #define KEYS_FILES_MAX 32
@@ -695,6 +696,9 @@ int hlt_cmd_token(int argc, char **argv)
         {"issue", token_issue, "sign a token for a device"},
         {"verify", token_verify, "judge a token as the broker does"},
         {"show", token_show, "read a token without checking it"},
+        {"revoke", hlt_token_revoke, "bar tokens before they expire"},
+        {"unrevoke", hlt_token_unrevoke, "lift a revocation"},
+        {"revocations", hlt_token_revocations, "what is revoked"},
         {NULL, NULL, NULL}};
 
     return hlt_cli_dispatch("token", verbs, argc, argv);

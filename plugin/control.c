@@ -55,7 +55,8 @@ static const char *cmd_renew(struct request *request)
     if (token == NULL) {
         return "token is missing: give the new token as a string";
     }
-    enum hlt_reason reason = hlt_auth_verify(self, request->client, token, strlen(token), &claims, &detail);
+    enum hlt_reason reason =
+        hlt_auth_verify(self, request->client, token, strlen(token), &claims, &detail);
     if (reason == HLT_REASON_OK) {
         /* NULL: SIGHUP goes on asking with the password of the login. */
         reason = hlt_engine_renew(self->engine, request->now, request->session, claims, NULL);
@@ -137,6 +138,23 @@ static const char *cmd_forget(struct request *request)
     }
 }
 
+static const char *cmd_revoke(struct request *request)
+{
+    return hlt_control_revoke(request->self, request->now, request->session->claims->sub,
+                              request->command);
+}
+
+static const char *cmd_unrevoke(struct request *request)
+{
+    return hlt_control_unrevoke(request->self, request->now, request->session->claims->sub,
+                                request->command);
+}
+
+static const char *cmd_revocations(struct request *request)
+{
+    return hlt_control_revocations(request->self, request->command, &request->data);
+}
+
 static const struct {
     const char *name;
     const char *(*run)(struct request *request);
@@ -148,6 +166,9 @@ static const struct {
     {"reload", cmd_reload, false},
     {"acknowledgeAlert", cmd_acknowledge, false},
     {"forgetDevice", cmd_forget, false},
+    {"revokeToken", cmd_revoke, false},
+    {"unrevokeToken", cmd_unrevoke, false},
+    {"listRevocations", cmd_revocations, false},
 };
 
 /* --- authorising and answering --- */
@@ -168,7 +189,9 @@ static const char *run_command(struct request *request, const char *name)
 {
     const struct hlt_session *session = request->session;
 
-    if (session == NULL || session->barred || hlt_session_expired(session, request->now.wall_ms)) {
+    if (session == NULL ||
+        hlt_engine_barred(request->self->engine, request->session, request->now) ||
+        hlt_session_expired(session, request->now.wall_ms)) {
         return "not authorised: only clients logged in by a valid token may send commands";
     }
     if (name == NULL) {
@@ -182,7 +205,8 @@ static const char *run_command(struct request *request, const char *name)
             return commands[i].run(request);
         }
     }
-    return "unknown command: renew, getStatus, getDevice, reload, acknowledgeAlert, forgetDevice";
+    return "unknown command: renew, getStatus, getDevice, reload, acknowledgeAlert, forgetDevice, "
+           "revokeToken, unrevokeToken, listRevocations";
 }
 
 /* One entry of "responses"; NULL without memory. */
@@ -219,6 +243,9 @@ static void run_one(struct request *request, const cJSON *command, cJSON *respon
     counters->commands++;
     if (error != NULL) {
         counters->commands_refused++;
+    }
+    if (name != NULL && strcmp(name, "renew") != 0) { /* that one has a record of its own */
+        hlt_control_audit(request->self, request->now, request->session, command, error);
     }
     (void)cJSON_AddItemToArray(
         responses, respond(name, error, request->data,

@@ -116,7 +116,7 @@ static int ask_online(struct plugin *self, const struct question *question,
     struct hlt_decision decision;
 
     session->confirmed = true;
-    if (session->barred) {
+    if (hlt_engine_barred(self->engine, session, question->now)) {
         return deny(self, question, session, "barred");
     }
     /* In our own kick the broker asks for each subscription of a durable session and deletes what
@@ -164,7 +164,7 @@ static int ask_kept(struct plugin *self, const struct question *question,
     if (question->access == HLT_WRITE && !session->online && question->client == session->client) {
         hlt_engine_will_seen(self->engine, question->now, session);
     }
-    if (session->barred) {
+    if (hlt_engine_barred(self->engine, session, question->now)) {
         return deny(self, question, session, "barred");
     }
     if (writes_control(question)) {

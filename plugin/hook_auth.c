@@ -292,7 +292,7 @@ int hlt_on_basic_auth(int event, void *event_data, void *userdata)
     attempt.token_len = attempt.token != NULL ? strlen(attempt.token) : 0;
     const struct hlt_session *session =
         hlt_engine_session(self->engine, attempt.client, attempt.client_id);
-    if (session != NULL && shown_before(session, &attempt) &&
+    if (session != NULL && !session->barred && shown_before(session, &attempt) &&
         !hlt_session_expired(session, now.wall_ms)) {
         self->asked_mono_ms = now.mono_ms;
         return MOSQ_ERR_SUCCESS;

@@ -3,6 +3,8 @@
 #ifndef HLT_PLUGIN_H
 #define HLT_PLUGIN_H
 
+#include <cjson/cJSON.h>
+
 #include "../acl/policy.h"
 #include "../shared/engine.h"
 #include "broker.h"
@@ -92,6 +94,18 @@ static inline enum hlt_acl_compat hlt_plugin_compat(const struct hlt_options *op
                ? HLT_ACL_2_1
                : HLT_ACL_2_0;
 }
+
+/* --- control_token.c: commands about tokens; NULL when done, else what went wrong (a text that
+ * lives until the next command) --- */
+const char *hlt_control_revoke(struct plugin *self, struct hlt_now now, const char *by,
+                               const cJSON *command);
+const char *hlt_control_unrevoke(struct plugin *self, struct hlt_now now, const char *by,
+                                 const cJSON *command);
+const char *hlt_control_revocations(struct plugin *self, const cJSON *command, cJSON **data);
+/* Who gave which command with what, and how it ended; secrets are left out. `session` may be NULL.
+ */
+void hlt_control_audit(struct plugin *self, struct hlt_now now, const struct hlt_session *session,
+                       const cJSON *command, const char *error);
 
 /* --- views.c --- */
 /* Take `policy` over as the one in force. NULL without memory: then the policy is freed. */

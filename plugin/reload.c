@@ -26,10 +26,11 @@ enum part { PART_KEYS, PART_POLICY, PART_RULES, PARTS };
 
 static const struct {
     const char *name, *alert;
+    enum hlt_audit_type audit;
 } parts[PARTS] = {
-    {"keys", "keys_reload_failed"},
-    {"policy", "policy_reload_failed"},
-    {"rules", "rules_reload_failed"},
+    {"keys", "keys_reload_failed", HLT_AUDIT_KEYS},
+    {"policy", "policy_reload_failed", HLT_AUDIT_POLICY},
+    {"rules", "rules_reload_failed", HLT_AUDIT_RULES},
 };
 
 struct result {
@@ -287,6 +288,40 @@ static void first_problem(const struct hlt_problems *problems, char *out, size_t
     }
 }
 
+/* What is in force now, for the audit: a digest, or how many keys and the first of their names. */
+static void describe_part(const struct plugin *self, enum part part, char *out, size_t out_bytes)
+{
+    size_t count = hlt_keyset_count(self->keys);
+    size_t len;
+
+    if (part != PART_KEYS) {
+        (void)snprintf(out, out_bytes, "%s",
+                       part == PART_POLICY ? hlt_policy_digest(hlt_views_policy(self->views))
+                                           : hlt_engine_rules(self->engine)->digest);
+        return;
+    }
+    (void)snprintf(out, out_bytes, "%zu keys:", count);
+    len = strlen(out);
+    for (size_t i = 0; i < count && len + 1 < out_bytes; i++) {
+        struct hlt_key_info info;
+        hlt_keyset_info(self->keys, i, &info);
+        (void)snprintf(out + len, out_bytes - len, " %s/%s", info.alg, info.kid);
+        len = strlen(out);
+    }
+}
+
+static void audit_part(struct plugin *self, struct hlt_now now, enum part part, const char *problem)
+{
+    char text[256];
+
+    describe_part(self, part, text, sizeof(text));
+    hlt_engine_audit(self->engine, now,
+                     &(struct hlt_audit_event){.type = parts[part].audit,
+                                               .subject = parts[part].name,
+                                               .reason = problem == NULL ? "in_force" : "refused",
+                                               .detail = problem != NULL ? problem : text});
+}
+
 static void pick_up_part(struct plugin *self, struct hlt_now now, struct result *result,
                          enum part part)
 {
@@ -297,6 +332,7 @@ static void pick_up_part(struct plugin *self, struct hlt_now now, struct result 
     if (result->good[part] && put_into_force(self, now, result, part)) {
         counters->reloads++;
         hlt_engine_system(self->engine, now, parts[part].alert, NULL);
+        audit_part(self, now, part, NULL);
         hlt_say(self->options.log_level, HLT_LOG_NOTICE, "%s read again: in force",
                 parts[part].name);
         return;
@@ -304,6 +340,7 @@ static void pick_up_part(struct plugin *self, struct hlt_now now, struct result 
     counters->reloads_failed++;
     first_problem(&result->problems[part], text, sizeof(text));
     hlt_engine_system(self->engine, now, parts[part].alert, text);
+    audit_part(self, now, part, text);
     hlt_say(self->options.log_level, HLT_LOG_ERR,
             "the %s could not be read again: the old %s %s in force until the above is mended",
             parts[part].name, parts[part].name, part == PART_POLICY ? "stays" : "stay");

@@ -378,11 +378,16 @@ enum hlt_reason hlt_claims_judge(const struct hlt_claims *claims,
 
 struct hlt_claims *hlt_claims_parse(const char *json, size_t len)
 {
+    return hlt_claims_restore(json, len, "");
+}
+
+struct hlt_claims *hlt_claims_restore(const char *json, size_t len, const char *kid)
+{
     struct hlt_claims *claims = NULL;
     struct hlt_claims_facts facts;
 
     if (hlt_json_check(json, len, true, NULL) != NULL ||
-        hlt_claims_build(&claims, &facts, json, len, "", "", NULL, NULL) != HLT_REASON_OK) {
+        hlt_claims_build(&claims, &facts, json, len, kid, "", NULL, NULL) != HLT_REASON_OK) {
         return NULL;
     }
     return claims;

@@ -1,6 +1,7 @@
 /* document.c - the JSON documents Haltere publishes (shapes: DESIGN 5, README "Topics"). */
 #include <cjson/cJSON.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -250,6 +251,7 @@ static void add_alerts(cJSON *root, const struct hlt_alerts *all)
 static cJSON *heartbeat(const struct hlt_engine *engine, struct hlt_now now)
 {
     cJSON *root = cJSON_CreateObject();
+    char head[2 * HLT_AUDIT_HASH_BYTES + 1];
 
     cJSON_AddStringToObject(root, "name", "haltere");
     cJSON_AddStringToObject(root, "version", engine->version);
@@ -267,6 +269,12 @@ static cJSON *heartbeat(const struct hlt_engine *engine, struct hlt_now now)
     for (size_t i = 0; i < HLT_NOTES_MAX && engine->note[i].name[0] != '\0'; i++) {
         cJSON_AddStringToObject(root, engine->note[i].name, engine->note[i].value);
     }
+    if (engine->audit.on) {
+        sodium_bin2hex(head, sizeof(head), engine->audit.head, sizeof(engine->audit.head));
+        cJSON_AddNumberToObject(root, "auditSeq", (double)engine->audit.seq);
+        cJSON_AddStringToObject(root, "auditHead", head);
+    }
+    cJSON_AddNumberToObject(root, "revocationsInForce", engine->revocations.count[0]);
     add_store(root, engine, now.wall_ms);
     cJSON *counters = cJSON_AddObjectToObject(root, "counters");
 #define HLT_COUNTER_ADD(name)                                                                      \

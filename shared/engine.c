@@ -30,6 +30,9 @@ static enum hlt_rc make_tables(struct hlt_engine *engine, struct hlt_err *err)
     if (hlt_device_table_init(&engine->devices, (uint32_t)options->max_devices, engine->detector) !=
             HLT_OK ||
         hlt_sessions_init(&engine->sessions, (uint32_t)options->max_sessions) != HLT_OK ||
+        hlt_revocations_init(&engine->revocations, (uint32_t)options->max_revocations,
+                             engine->store != NULL) != HLT_OK ||
+        hlt_audit_init(&engine->audit, engine->store != NULL) != HLT_OK ||
         hlt_outbox_init(&engine->out) != HLT_OK) {
         return hlt_fail(err, HLT_ENOMEM, "no memory for max_devices %llu and max_sessions %llu",
                         (unsigned long long)options->max_devices,
@@ -101,6 +104,8 @@ void hlt_engine_free(struct hlt_engine *engine)
     hlt_outbox_free(&engine->out);
     hlt_denials_free(engine->denials);
     hlt_keyuse_free(engine->keys);
+    hlt_revocations_free(&engine->revocations);
+    hlt_audit_free(&engine->audit);
     hlt_rules_free(engine->rules);
     free(engine->broker.id);
     free(engine->broker.address);
@@ -466,6 +471,9 @@ static void heartbeat(struct hlt_engine *engine, struct hlt_now now)
     if (engine->sessions.online < engine->sessions.max) {
         hlt_engine_system(engine, now, "sessions_full", NULL);
     }
+    if (engine->revocations.held < engine->revocations.max) {
+        hlt_engine_system(engine, now, "revocations_full", NULL);
+    }
     check_fleet_size(engine);
 }
 
@@ -476,6 +484,7 @@ void hlt_engine_tick(struct hlt_engine *engine, struct hlt_now now)
     resay(engine, now);
     rewatch(engine, now);
     heartbeat(engine, now);
+    hlt_engine_identity_tick(engine, now);
     hlt_engine_hand_over(engine, now, TICK_RECORDS);
 }
 
@@ -486,6 +495,12 @@ static void printable(char *out, size_t out_bytes, const char *text)
     hlt_printable(out, out_bytes, text != NULL ? text : "-", text != NULL ? strlen(text) : 1);
 }
 
+/* A device that sends its token in the wrong field must not bring it into the log. */
+static const char *shown(const char *text)
+{
+    return text != NULL ? hlt_audit_safe(text) : NULL;
+}
+
 void hlt_engine_refused(struct hlt_engine *engine, struct hlt_now now,
                         const struct hlt_refusal *refusal)
 {
@@ -493,8 +508,10 @@ void hlt_engine_refused(struct hlt_engine *engine, struct hlt_now now,
     struct hlt_device *device = &engine->broker;
 
     engine->counters.refused++;
-    printable(id, sizeof(id), refusal->client_id);
-    printable(user, sizeof(user), refusal->user);
+    hlt_audit_refused(&engine->audit, refusal->reason, refusal->address, refusal->client_id,
+                      now.wall_ms);
+    printable(id, sizeof(id), shown(refusal->client_id));
+    printable(user, sizeof(user), shown(refusal->user));
     printable(address, sizeof(address), refusal->address);
     if (hlt_engine_may_log(engine, now)) {
         hlt_outbox_log(&engine->out, HLT_LOG_NOTICE,

@@ -7,9 +7,11 @@
 #ifndef HLT_ENGINE_H
 #define HLT_ENGINE_H
 
+#include "audit.h"
 #include "base.h"
 #include "options.h"
 #include "record.h"
+#include "revocation.h"
 #include "rules.h"
 #include "store.h"
 #include "timer.h"
@@ -100,6 +102,7 @@ struct hlt_session {
     uint16_t protocol; /* 3, 4, 5 */
     uint16_t keepalive_s;
     int64_t connected_mono_ms, seen_wall_ms;
+    uint64_t judged;      /* the generation of revocations it was held against last */
     int64_t ends_wall_ms; /* exp; if the token was accepted by leeway after exp, exp + leeway */
     /* private to the engine */
     struct hlt_session *next_by_id, *next_by_client, *older, *newer, *next_dirty;
@@ -145,6 +148,10 @@ void hlt_engine_will_seen(struct hlt_engine *engine, struct hlt_now now,
                           struct hlt_session *session);
 /* Expired by now? (exp is a strict bound here; leeway was for logging in) */
 bool hlt_session_expired(const struct hlt_session *session, int64_t wall_ms);
+/* May this session do nothing any more, by ban or revocation? Looks at revocations that are newer
+ * than its last check; then an online one is told and kicked on the next ticks. A compare, unless
+ * there was an order since. */
+bool hlt_engine_barred(struct hlt_engine *engine, struct hlt_session *session, struct hlt_now now);
 /* A device that ever logged in by token owns its id: other logins may not use it as client id or
  * user name (11.8). */
 bool hlt_engine_id_reserved(const struct hlt_engine *engine, const char *id);
@@ -202,7 +209,8 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     X(messages)                                                                                    \
     X(bytes)                                                                                       \
     X(telemetry)                                                                                   \
-    X(statuses) X(readings) X(readings_dropped) X(malformed) X(spoofed) X(clock_ahead) X(logins)   \
+    X(statuses)                                                                                    \
+    X(readings) X(readings_dropped) X(malformed) X(spoofed) X(clock_ahead) X(logins)               \
         X(logins_other) X(renewals) X(refused) X(expired) X(kicks) X(kicks_dropped) X(acl_allowed) \
             X(acl_denied) X(acl_deferred) X(limit_denied) X(own_topic_denied)                      \
                 X(stale_retained_denied) X(alerts_fired) X(alerts_resolved) X(alerts_repeated)     \
@@ -210,7 +218,8 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
                         X(sessions_evicted) X(identities_too_large) X(metrics_refused)             \
                             X(metric_names_refused) X(children_refused) X(store_busy)              \
                                 X(records_damaged) X(reloads) X(reloads_failed) X(commands)        \
-                                    X(commands_refused) X(ticks)
+                                    X(commands_refused) X(ticks) X(revocations)                    \
+                                        X(revocations_refused) X(revoked) X(audit_dropped)
 struct hlt_counters {
 #define HLT_COUNTER_FIELD(name) uint64_t name;
     HLT_COUNTERS(HLT_COUNTER_FIELD)
@@ -233,6 +242,22 @@ enum hlt_rc hlt_engine_acknowledge(struct hlt_engine *engine, struct hlt_now now
 /* Forget a device that is offline: its record, alerts (resolved) and retained topics. HLT_EBUSY:
  * online. */
 enum hlt_rc hlt_engine_forget(struct hlt_engine *engine, struct hlt_now now, const char *device_id);
+
+/* Bar tokens from now on: logins, renewals and live sessions, which end within a second. created_ms
+ * is set here; expires_ms 0 stands for as long as such a token may live. HLT_EINVAL, HLT_EFULL
+ * (max_revocations; `revocations_full` fires), HLT_ENOMEM with a message. On disk within 200 ms if
+ * the disk keeps up. */
+enum hlt_rc hlt_engine_revoke(struct hlt_engine *engine, struct hlt_now now,
+                              const struct hlt_revocation *what, struct hlt_err *err);
+/* Lift one; sessions it ended stay ended until they log in again. False: there is none. */
+bool hlt_engine_unrevoke(struct hlt_engine *engine, struct hlt_now now, enum hlt_revoke_kind kind,
+                         const char *id, const char *by);
+const struct hlt_revocations *hlt_engine_revocations(const struct hlt_engine *engine);
+
+/* Write to the audit what only the caller knows: commands, reloads, bans. Never give it a secret;
+ * what looks like a token is blanked. */
+void hlt_engine_audit(struct hlt_engine *engine, struct hlt_now now,
+                      const struct hlt_audit_event *event);
 
 size_t hlt_engine_device_count(const struct hlt_engine *engine);
 

@@ -4,6 +4,7 @@
 #define HLT_ENGINE_IMPL_H
 
 #include "alert.h"
+#include "audit.h"
 #include "denial.h"
 #include "detector.h"
 #include "device.h"
@@ -72,6 +73,10 @@ struct hlt_engine {
     int64_t log_second;
     unsigned log_lines;
     uint64_t log_held;
+    struct hlt_revocations revocations;
+    uint64_t bar_at, bar_left; /* buckets of sessions still to be judged anew by revocations */
+    int64_t bar_mono_ms;
+    struct hlt_audit audit;
     struct hlt_telemetry scan; /* scratch of the message being read */
 };
 
@@ -106,6 +111,24 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
 bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigned slice);
 void hlt_engine_forget_record(struct hlt_engine *engine, enum hlt_db db, const void *key,
                               size_t len);
+
+/* Add a record (value NULL: delete it) to the batch being filled. False: the writer has no room. */
+bool hlt_engine_put(struct hlt_engine *engine, enum hlt_db db, const void *key, size_t key_len,
+                    const void *value, size_t value_len);
+
+/* engine_identity.c */
+void hlt_engine_identity_tick(struct hlt_engine *engine, struct hlt_now now);
+/* Revocations at once, audit records some a tick. True: nothing is left that could not be handed.
+ */
+bool hlt_engine_hand_identity(struct hlt_engine *engine, unsigned slice);
+/* False: the record is damaged. */
+bool hlt_engine_restore_revocation(struct hlt_engine *engine, const void *key, size_t key_len,
+                                   const void *value, size_t len);
+enum hlt_rc hlt_engine_restore_audit(struct hlt_engine *engine, struct hlt_now now,
+                                     struct hlt_err *err);
+/* A login, renewal or expiry: whose token, from where, which one. */
+void hlt_engine_audit_token(struct hlt_engine *engine, struct hlt_now now, enum hlt_audit_type type,
+                            const struct hlt_session *session);
 
 /* session.c */
 enum hlt_rc hlt_sessions_init(struct hlt_session_table *table, uint32_t max);

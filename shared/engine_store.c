@@ -304,6 +304,14 @@ static bool restore_denials(void *context, const void *key, size_t key_len, cons
     return true;
 }
 
+static bool restore_revocation(void *context, const void *key, size_t key_len, const void *value,
+                               size_t len)
+{
+    struct restore *r = context;
+
+    return hlt_engine_restore_revocation(r->engine, key, key_len, value, len) || damaged(r->engine);
+}
+
 static void begin_stream(struct hlt_engine *engine, const struct restore *r)
 {
     uint8_t random[16];
@@ -326,9 +334,13 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         enum hlt_db db;
         hlt_store_each_fn *each;
     } steps[] = {
-        {HLT_DB_META, restore_meta},           {HLT_DB_METRICS, restore_name},
-        {HLT_DB_DEVICES, restore_device},      {HLT_DB_ALERTS, restore_alert},
-        {HLT_DB_IDENTITIES, restore_identity}, {HLT_DB_COUNTERS, restore_keys},
+        {HLT_DB_META, restore_meta},
+        {HLT_DB_METRICS, restore_name},
+        {HLT_DB_DEVICES, restore_device},
+        {HLT_DB_ALERTS, restore_alert},
+        {HLT_DB_REVOCATIONS, restore_revocation},
+        {HLT_DB_IDENTITIES, restore_identity},
+        {HLT_DB_COUNTERS, restore_keys},
     };
     struct restore r = {.engine = engine, .now = now, .clean = clean};
     enum hlt_rc rc = HLT_OK;
@@ -348,6 +360,9 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
     free(r.name_of);
     if (rc == HLT_OK) {
         rc = hlt_store_each(engine->store, HLT_DB_COUNTERS, restore_denials, &r, err);
+    }
+    if (rc == HLT_OK) {
+        rc = hlt_engine_restore_audit(engine, now, err);
     }
     if (rc != HLT_OK) {
         return rc;
@@ -386,6 +401,12 @@ static bool put(struct hlt_engine *engine, enum hlt_db db, const void *key, size
     }
     engine->counters.store_busy++;
     return false;
+}
+
+bool hlt_engine_put(struct hlt_engine *engine, enum hlt_db db, const void *key, size_t key_len,
+                    const void *value, size_t value_len)
+{
+    return put(engine, db, key, key_len, value, value_len);
 }
 
 void hlt_engine_forget_record(struct hlt_engine *engine, enum hlt_db db, const void *key,
@@ -522,6 +543,7 @@ static bool hand_session(struct hlt_engine *engine, const struct hlt_session *se
         .durable = session->durable,
         .claims = session->claims->json,
         .claims_len = (uint32_t)session->claims->json_len,
+        .barred = session->barred,
     };
     uint8_t value[HLT_IDENTITY_RECORD_MAX];
 
@@ -532,6 +554,7 @@ static bool hand_session(struct hlt_engine *engine, const struct hlt_session *se
         return true;
     }
     copy_text(record.user, sizeof(record.user), session->claims->sub);
+    copy_text(record.kid, sizeof(record.kid), session->claims->kid);
     return put(engine, HLT_DB_IDENTITIES, session->client_id, strlen(session->client_id), value,
                hlt_identity_record_write(&record, value));
 }
@@ -705,7 +728,7 @@ bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigne
     if (engine->store == NULL) {
         return true;
     }
-    if (!hand_alerts(engine, slice)) {
+    if (!hand_alerts(engine, slice) || !hlt_engine_hand_identity(engine, slice)) {
         return false;
     }
     if (!engine->flushing) {
@@ -730,6 +753,8 @@ void hlt_engine_flush(struct hlt_engine *engine, struct hlt_now now)
 
     engine->flush_mono_ms = now.mono_ms;
     engine->alerts.seq_dirty = true;
+    hlt_audit_minute(&engine->audit, now.wall_ms, true);
+    hlt_engine_audit(engine, now, &(struct hlt_audit_event){.type = HLT_AUDIT_STOP});
     for (unsigned tries = 0; tries < 1000; tries++) { /* 10 s: a full disk must not hang the stop */
         if (hlt_engine_hand_over(engine, now, UINT32_MAX)) {
             return;

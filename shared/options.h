@@ -47,6 +47,9 @@ struct hlt_options {
     uint64_t max_denial_devices; /* devices whose last denials are kept: 1,000; 0 off */
     int64_t flush_interval_ms; /* 5 s, 100 ms..60 s */
     uint64_t store_max_bytes;  /* store_max_size, LMDB map cap: 64 GiB; starts at 8 GiB */
+    uint64_t max_revocations;   /* 100,000 */
+    int64_t audit_keep_s;       /* audit_keep, 365 d; 0: not by age */
+    uint64_t audit_max_records; /* 1,000,000 */
     /* out */
     int64_t expiry_notice_s;                /* 60 s, 0 off */
     int64_t heartbeat_interval_ms;          /* 30 s, 1 s..1 h */

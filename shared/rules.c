@@ -93,6 +93,7 @@ static const struct {
     {"devices_full", HLT_SEV_WARNING, "max_devices is reached; new devices are not tracked"},
     {"alerts_full", HLT_SEV_WARNING, "max_alerts is reached; new alerts are not kept"},
     {"sessions_full", HLT_SEV_WARNING, "max_sessions is reached; new logins are refused"},
+    {"revocations_full", HLT_SEV_CRITICAL, "max_revocations is reached; new ones are refused"},
 };
 
 #define DEVICE_RULE_COUNT (sizeof(builtins) / sizeof(builtins[0]))

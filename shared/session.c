@@ -268,6 +268,7 @@ static void adopt_claims(struct hlt_engine *engine, struct hlt_session *session,
     session->claims = claims;
     session->ends_wall_ms = ends_at(engine, claims, now.wall_ms);
     session->noticed = false;
+    session->judged = engine->revocations.generation; /* it was, just before */
     session->seen_wall_ms = now.wall_ms;
     session->device->token_exp_s = claims->has_exp ? claims->exp_s : 0;
     hlt_string_set(&session->device->device_class, claims->device_class);
@@ -376,6 +377,9 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     if (login->client_id == NULL || !id_matches(engine, login->client_id, claims->sub)) {
         return HLT_REASON_CLIENT_ID;
     }
+    if (hlt_revocations_bar(&engine->revocations, claims, now.wall_ms, NULL)) {
+        return HLT_REASON_REVOKED;
+    }
     struct hlt_device *device = device_of(engine, claims, now);
     if (device == NULL) {
         return HLT_REASON_SESSIONS_FULL;
@@ -411,6 +415,7 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     hlt_engine_watch_silence(engine, device, now);
     hlt_health_update(engine, device, now, true);
     hlt_session_timer(engine, session, now);
+    hlt_engine_audit_token(engine, now, HLT_AUDIT_LOGIN, session);
     *out = session;
     return HLT_REASON_OK;
 }
@@ -430,6 +435,9 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
                sizeof(claims->certificate_sha256)) != 0) {
         return HLT_REASON_BINDING;
     }
+    if (hlt_revocations_bar(&engine->revocations, claims, now.wall_ms, NULL)) {
+        return HLT_REASON_REVOKED;
+    }
     if (claims->iat_s < session->claims->iat_s) {
         return HLT_REASON_NOT_YET; /* an older token must not replace a newer one */
     }
@@ -442,6 +450,7 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
     engine->counters.renewals++;
     hlt_keyuse_count(engine->keys, claims->kid, claims->alg, now.wall_ms);
     hlt_engine_event(engine, now, session->device, "token_renewed", NULL, session->client_id);
+    hlt_engine_audit_token(engine, now, HLT_AUDIT_RENEWAL, session);
     hlt_session_timer(engine, session, now);
     return HLT_REASON_OK;
 }
@@ -533,6 +542,7 @@ void hlt_session_bar(struct hlt_engine *engine, struct hlt_session *session, uin
     }
     session->barred = true;
     session->gone = gone;
+    session_dirty(engine, session);
     if (session->online) {
         session->phase = PHASE_TOLD;
         tell_expiring(engine, session, now, hlt_disconnect_word(gone));
@@ -569,6 +579,7 @@ static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session
         session->phase = PHASE_TOLD;
         session->gone = HLT_GONE_KICKED_EXPIRED;
         engine->counters.expired++;
+        hlt_engine_audit_token(engine, now, HLT_AUDIT_EXPIRY, session);
         tell_expiring(engine, session, now, "token_expired");
         return now.mono_ms; /* the kick: at the next slot of the wheel, so never in this tick */
     }
@@ -599,7 +610,7 @@ struct hlt_session *hlt_session_restore(struct hlt_engine *engine, const char *c
                                         const struct hlt_identity_record *record,
                                         struct hlt_now now)
 {
-    struct hlt_claims *claims = hlt_claims_parse(record->claims, record->claims_len);
+    struct hlt_claims *claims = hlt_claims_restore(record->claims, record->claims_len, record->kid);
     struct hlt_device *device =
         claims != NULL ? hlt_device_find(&engine->devices, claims->sub, claims->sub_len) : NULL;
     struct hlt_session *session = NULL;
@@ -615,6 +626,7 @@ struct hlt_session *hlt_session_restore(struct hlt_engine *engine, const char *c
     session->device = device;
     session->claims = claims;
     session->durable = record->durable != 0;
+    session->barred = record->barred != 0;
     session->seen_wall_ms = record->seen_ms;
     session->ends_wall_ms = claims->exp_s < INT64_MAX / 2000 ? claims->exp_s * 1000 : INT64_MAX;
     hlt_timer_set(&engine->wheel, &session->timer, now.mono_ms + OFFLINE_RECHECK_MS);

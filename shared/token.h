@@ -99,5 +99,7 @@ enum hlt_reason hlt_claims_judge_times(const struct hlt_claims *claims,
 /* Claims from a payload that was verified before (a session restored from the store): same strict parse, no signature and
  * no time checks. NULL if it is not such a payload. */
 struct hlt_claims *hlt_claims_parse(const char *json, size_t len);
+/* The same, of a token that the key `kid` signed ("": not known). */
+struct hlt_claims *hlt_claims_restore(const char *json, size_t len, const char *kid);
 
 #endif

@@ -92,6 +92,8 @@ Test(options, defaults_are_those_of_the_header)
     cr_expect(options.max_devices == 1000000 && options.max_alerts == 100000);
     cr_expect(options.flush_interval_ms == 5000);
     cr_expect(options.store_max_bytes == UINT64_C(64) << 30);
+    cr_expect(options.max_revocations == 100000);
+    cr_expect(options.audit_keep_s == 365 * 86400 && options.audit_max_records == 1000000);
     cr_expect(options.expiry_notice_s == 60);
     cr_expect(options.heartbeat_interval_ms == 30000 && options.health_interval_ms == 60000);
     cr_expect(options.health_publish == HLT_HEALTH_ON);
@@ -141,6 +143,9 @@ Test(options, ranges_hold_at_each_limit_and_one_past_it)
         {"max_alerts", "100", "99", "10000000", "10000001"},
         {"flush_interval", "100ms", "99ms", "60s", "60001ms"},
         {"store_max_size", "64MiB", "67108863", "16TiB", "17592186044417"},
+        {"max_revocations", "100", "99", "10000000", "10000001"},
+        {"audit_keep", "0s", NULL, "3650d", "87601h"},
+        {"audit_max_records", "10000", "9999", "100000000", "100000001"},
         {"expiry_notice", "0s", NULL, "1d", "86401s"},
         {"heartbeat_interval", "1s", "999ms", "1h", "3600001ms"},
         {"health_interval", "1s", "999ms", "1d", "86400001ms"},

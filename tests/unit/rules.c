@@ -81,6 +81,7 @@ Test(rules, built_in_rules_are_those_of_the_design)
         {"devices_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
         {"alerts_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
         {"sessions_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
+        {"revocations_full", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
     };
     cr_assert(hlt_rules_builtin(&rules) == HLT_OK);
     cr_assert(rules->count == sizeof(rows) / sizeof(rows[0]));
