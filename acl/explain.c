@@ -404,9 +404,13 @@ static void why_except(const struct asked *asked, const struct acl_filter *filte
 static void why_not(const struct asked *asked, const struct near *near, struct hlt_explanation *out)
 {
     const struct hlt_policy *policy = asked->view->policy;
-    const struct acl_rule *rule = &policy->rules[near->rule];
+    const struct acl_rule *rule;
     char words[64];
 
+    if (near->kind == NEAR_NONE) {
+        return; /* also where there are no rules at all */
+    }
+    rule = &policy->rules[near->rule];
     switch (near->kind) {
     case NEAR_ACCESS:
         (void)put_accesses(rule->access, words, sizeof(words));

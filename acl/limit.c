@@ -230,12 +230,13 @@ static bool variable_is(const struct hlt_view *view, uint8_t slot, const char *t
 
 static bool on_topic(const struct hlt_view *view, const struct acl_limit *limit, const char *topic)
 {
-    const struct acl_level *levels = &view->policy->levels[limit->filter.first];
+    const struct acl_level *levels;
     const char *at = topic;
 
     if (!limit->filtered) {
-        return true;
+        return true; /* there may be no levels at all */
     }
+    levels = &view->policy->levels[limit->filter.first];
     for (uint32_t i = 0; i < limit->filter.count; i++) {
         const struct acl_level *have = &levels[i];
         size_t len;

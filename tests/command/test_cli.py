@@ -11,7 +11,7 @@ GROUPS = ["key", "token", "acl", "device", "alert", "fleet", "store", "config", 
           "simulate"]
 VERBS = {
     "key": ["new", "list", "show", "check", "rotate"], "token": ["issue", "verify", "show"], "acl": ["decide", "check", "test", "explain", "diff", "import-dynsec"],
-    "device": ["list", "show"], "alert": ["list"], "fleet": ["status"],
+    "device": ["list", "show", "denials"], "alert": ["list"], "fleet": ["status"],
     "store": ["check", "stat", "backup"], "config": ["check"],
 }
 

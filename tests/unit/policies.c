@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../acl/limit.h"
 #include "../../acl/policy.h"
 
 static const char *source_dir(void)
@@ -41,6 +42,34 @@ static struct hlt_policy *shipped(const char *name)
     cr_assert(rc == HLT_OK, "%s", path);
     hlt_problems_free(&problems);
     return policy;
+}
+
+Test(policies, budgets_are_those_of_thin_links)
+{
+    static const char claims[] =
+        "{\"sub\":\"d1\",\"device_class\":\"sensor\",\"budget\":\"ultra-low\"}";
+    struct hlt_subject subject = {.client_id = "d1",
+                                  .user = "d1",
+                                  .device_id = "d1",
+                                  .claims = claims,
+                                  .claims_len = sizeof(claims) - 1};
+    static const char topic[] = "devices/d1/telemetry";
+    struct hlt_policy *policy = shipped("haltere.acl");
+    struct hlt_view *view = hlt_policy_bind(policy, &subject);
+    struct hlt_meter *meter = view != NULL ? hlt_meter_new(view, NULL, 0) : NULL;
+
+    cr_assert(meter != NULL);
+    cr_expect(hlt_limit_message(view, topic, 32, 1, false) == NULL);
+    cr_expect_str_eq(hlt_limit_message(view, topic, 33, 1, false), "limit:payload");
+    cr_expect_str_eq(hlt_limit_message(view, topic, 32, 2, false), "limit:qos");
+    cr_expect_str_eq(hlt_limit_message(view, topic, 32, 1, true), "limit:retain");
+    for (int i = 0; i < 32; i++) { /* 1,024 bytes a minute */
+        cr_expect(hlt_meter_take(meter, view, topic, 32, 0) == NULL);
+    }
+    cr_expect_str_eq(hlt_meter_take(meter, view, topic, 1, 0), "limit:bytes");
+    hlt_meter_free(meter);
+    hlt_view_free(view);
+    hlt_policy_free(policy);
 }
 
 Test(policies, every_shipped_policy_loads_without_a_warning_and_tests_itself)
