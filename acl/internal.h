@@ -211,7 +211,7 @@ struct hlt_view {
     uint32_t limit_count;
     uint8_t limit_kinds; /* which kinds there are, a bit each */
     bool subscribes;     /* its sections have an `allow subscribe` */
-    bool votes;      /* there is more to ask than `free`: legacy lines, ordered roles, a default */
+    bool votes; /* there is more to ask than `free`: legacy lines, ordered roles, a default */
     const uint32_t *free, *ordered; /* `sections` that are not, and that are `ordered` */
     uint32_t free_count, ordered_count;
     struct acl_legacy_view *legacy; /* owned; NULL: none */

@@ -424,8 +424,9 @@ static void print_answer(const struct decider *decider, const struct question *q
     put("\",\"topic\":\"");
     put_raw(question->topic.text, question->topic.len); /* it was valid JSON when it came */
     if (decision->rule == UINT32_MAX) {
-        put(decision->verdict == HLT_DENY ? "\",\"reason\":\"malformed\""
-                                          : "\",\"reason\":\"default\"");
+        put(decision->verdict != HLT_DENY          ? "\",\"reason\":\"default\""
+            : hlt_policy_is_plain(decider->policy) ? "\",\"reason\":\"refused\""
+                                                   : "\",\"reason\":\"malformed\"");
     } else {
         hlt_policy_rule(decider->policy, decision->rule, &rule);
         put("\",\"reason\":\"rule\",\"by\":{\"file\":");
@@ -568,13 +569,15 @@ static int run_decide(int argc, char **argv)
             "\"access\": \"read|write|subscribe|unsubscribe\", \"topic\", \"claims\": {...}}, and "
             "print an answer for each in order: {\"decision\": \"allow|deny\", \"access\", "
             "\"topic\", "
-            "\"reason\": \"rule|default|malformed\", \"by\": {\"file\", \"line\", \"text\", "
+            "\"reason\": \"rule|default|malformed|refused\", \"by\": {\"file\", \"line\", "
+            "\"text\", "
             "\"section\"}, \"boundDevice\"}.",
         .options = options,
         .notes =
             "user null or \"\" is anonymous; with claims the device is their sub, and the user too "
             "if "
-            "none is given. reason default: no rule spoke. boundDevice: every rule that allows "
+            "none is given. reason default: no rule spoke; refused (in a plain acl_file): "
+            "Mosquitto asks no line for this topic or name. boundDevice: every rule that allows "
             "binds %d. A line that is no question gets {\"error\", \"line\"} in its place.\n\n"
             "Exit codes: 0 all questions were answered (also with deny), 1 a line was no question, "
             "2 usage, 3 the policy or standard input cannot be read, or the policy has errors.",

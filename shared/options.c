@@ -152,7 +152,8 @@ static const struct row table[] = {
      AT(max_alerts),
      0},
     {{"max_denial_devices", HLT_OPT_COUNT, "", "1000", "0..1000000", false,
-      "Devices whose last 64 denials are kept in memory (about 10 KB each at most); the longest quiet one makes room."},
+      "Devices whose last 64 denials are kept in memory (about 10 KB each at most); the longest "
+      "quiet one makes room."},
      MEMBER_NUMBER,
      AT(max_denial_devices),
      0},

@@ -10,7 +10,8 @@
 #define HLT_KEY_SOURCES_MAX 32
 #define HLT_LIST_MAX 16 /* values of issuer, audience, admin_roles, trusted_proxies, ban_exempt */
 
-/* acl_compat: which Mosquitto `topic` and `pattern` lines are decided as; AUTO: the broker's own. */
+/* acl_compat: which Mosquitto `topic` and `pattern` lines are decided as; AUTO: the broker's own.
+ */
 enum hlt_acl_compat_option { HLT_COMPAT_AUTO, HLT_COMPAT_2_0, HLT_COMPAT_2_1 };
 
 enum hlt_health_publish { HLT_HEALTH_OFF, HLT_HEALTH_CHANGES, HLT_HEALTH_ON };
@@ -37,19 +38,19 @@ struct hlt_options {
     int64_t identity_keep_s;     /* identity_keep, 7 d after exp */
     uint64_t max_sessions;       /* identities kept, online and offline: 100,000 */
     /* policy and rules */
-    char *acl_file;   /* required */
+    char *acl_file;                        /* required */
     enum hlt_acl_compat_option acl_compat; /* auto */
-    char *rules_file; /* optional: the built-in rules */
+    char *rules_file;                      /* optional: the built-in rules */
     /* store */
-    char *db_path;             /* required: a directory */
-    uint64_t max_devices;      /* 1,000,000 */
-    uint64_t max_alerts;       /* alert records kept, open and resolved: 100,000 */
+    char *db_path;               /* required: a directory */
+    uint64_t max_devices;        /* 1,000,000 */
+    uint64_t max_alerts;         /* alert records kept, open and resolved: 100,000 */
     uint64_t max_denial_devices; /* devices whose last denials are kept: 1,000; 0 off */
-    int64_t flush_interval_ms; /* 5 s, 100 ms..60 s */
-    uint64_t store_max_bytes;  /* store_max_size, LMDB map cap: 64 GiB; starts at 8 GiB */
-    uint64_t max_revocations;   /* 100,000 */
-    int64_t audit_keep_s;       /* audit_keep, 365 d; 0: not by age */
-    uint64_t audit_max_records; /* 1,000,000 */
+    int64_t flush_interval_ms;   /* 5 s, 100 ms..60 s */
+    uint64_t store_max_bytes;    /* store_max_size, LMDB map cap: 64 GiB; starts at 8 GiB */
+    uint64_t max_revocations;    /* 100,000 */
+    int64_t audit_keep_s;        /* audit_keep, 365 d; 0: not by age */
+    uint64_t audit_max_records;  /* 1,000,000 */
     /* out */
     int64_t expiry_notice_s;                /* 60 s, 0 off */
     int64_t heartbeat_interval_ms;          /* 30 s, 1 s..1 h */

@@ -153,6 +153,16 @@ class PlainAclFile(unittest.TestCase):
         self.assertGreater(allowed, asked / 10)
         self.assertLess(allowed, asked * 9 / 10)
 
+    def test_what_no_line_is_asked_for_is_refused(self):
+        path = self.dir / "p.acl"
+        path.write_text("pattern $SYS/#\npattern a\n")
+        for client, access, topic, reason in (("c+", "read", "a", "refused"), ("c", "write", "$SYS/x", "refused"),
+                                              ("c", "read", "b", "default"), ("c", "read", "a", "rule")):
+            done = subprocess.run([harness.COMMAND, "acl", "decide", "--policy", str(path)], text=True,
+                                  input=json.dumps({"clientId": client, "access": access, "topic": topic}),
+                                  capture_output=True, check=False)
+            self.assertEqual(json.loads(done.stdout)["reason"], reason, (client, topic))
+
     def test_both_refuse_the_same_files(self):
         rows = [b"topic\n", b"topic  \n", b"user\n", b"user  \n", b"topic raed a\n", b"topic a b\n",
                 b"topic Read a\n", b"Topic a\n", b"topic read\ta b\n", b"topic\tread a\n", b"\ttopic a\n",
