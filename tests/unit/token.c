@@ -468,6 +468,26 @@ Test(token, without_kid_the_only_key_of_the_algorithm_is_used)
     two_keys_free(&two);
 }
 
+/* So that a revoked kid meets the tokens that do not name it, and their use is counted. */
+Test(token, claims_carry_the_kid_of_the_key_even_if_the_token_does_not_name_it)
+{
+    struct signer signer = signer_new("ES256");
+    struct hlt_keyset *keys = keys_of(&signer, "the one");
+    struct hlt_verifier *verifier = must(hlt_verifier_new());
+    struct hlt_token_rules rules = default_rules();
+    struct hlt_claims *claims = NULL;
+    char *token = sign(&signer, NULL, "{" GOOD "}");
+
+    cr_assert(hlt_token_verify(verifier, keys, &rules, token, strlen(token), NOW, &claims, NULL) ==
+              HLT_REASON_OK);
+    cr_expect(eq(str, claims->kid, "the one"));
+    hlt_claims_free(claims);
+    free(token);
+    hlt_verifier_free(verifier);
+    hlt_keyset_free(keys);
+    EVP_PKEY_free(signer.pkey);
+}
+
 Test(token, a_kid_of_another_type_is_malformed)
 {
     struct signer signer = signer_new("HS256");
