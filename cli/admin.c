@@ -203,7 +203,7 @@ static void converse(struct mosquitto *mosq, const struct hlt_admin *where, stru
 
 char *hlt_admin_request(const struct hlt_admin *where, const char *document, struct hlt_err *err)
 {
-    struct hlt_err ignored;
+    struct hlt_err ignored = {""};
     struct talk talk = {.document = document, .err = err != NULL ? err : &ignored};
     char sub[HLT_ID_MAX + 1];
     char *token = read_token(where->token_file, talk.err);

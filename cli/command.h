@@ -15,6 +15,7 @@ enum hlt_exit { HLT_EXIT_OK = 0, HLT_EXIT_NO = 1, HLT_EXIT_USAGE = 2, HLT_EXIT_I
 int hlt_cmd_key(int argc, char **argv);
 int hlt_cmd_token(int argc, char **argv);
 int hlt_cmd_acl(int argc, char **argv);
+int hlt_cmd_ban(int argc, char **argv);
 int hlt_cmd_device(int argc, char **argv);
 int hlt_cmd_alert(int argc, char **argv);
 int hlt_cmd_fleet(int argc, char **argv);

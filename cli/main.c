@@ -17,6 +17,7 @@ static const struct group groups[] = {
     {"key", hlt_cmd_key, "make the keys that sign tokens"},
     {"token", hlt_cmd_token, "issue, verify, read and revoke device tokens"},
     {"acl", hlt_cmd_acl, "ask a policy what a client may do"},
+    {"ban", hlt_cmd_ban, "who may not log in, and until when"},
     {"device", hlt_cmd_device, "what the broker knows of its devices"},
     {"alert", hlt_cmd_alert, "what is wrong now, and what was"},
     {"audit", hlt_cmd_audit, "who logged in, who was refused, who changed what"},

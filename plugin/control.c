@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../shared/jsonpull.h"
-#include "plugin.h"
+#include "control_ban.h"
 
 #define REQUEST_MAX ((size_t)64 * 1024)
 #define COMMANDS_MAX 32
@@ -55,8 +55,9 @@ static const char *cmd_renew(struct request *request)
     if (token == NULL) {
         return "token is missing: give the new token as a string";
     }
-    enum hlt_reason reason =
-        hlt_auth_verify(self, request->client, token, strlen(token), &claims, &detail);
+    struct hlt_shown shown = {.token = token, .len = strlen(token)};
+    hlt_sha256(shown.hash, token, shown.len);
+    enum hlt_reason reason = hlt_auth_verify(self, request->client, &shown, &claims, &detail);
     if (reason == HLT_REASON_OK) {
         /* NULL: SIGHUP goes on asking with the password of the login. */
         reason = hlt_engine_renew(self->engine, request->now, request->session, claims, NULL);
@@ -155,6 +156,22 @@ static const char *cmd_revocations(struct request *request)
     return hlt_control_revocations(request->self, request->command, &request->data);
 }
 
+static const char *cmd_list_bans(struct request *request)
+{
+    return hlt_command_list_bans(request->self, request->now, &request->data);
+}
+
+static const char *cmd_add_ban(struct request *request)
+{
+    return hlt_command_add_ban(request->self, request->now, request->session->client_id,
+                               request->command);
+}
+
+static const char *cmd_remove_ban(struct request *request)
+{
+    return hlt_command_remove_ban(request->self, request->now, request->command);
+}
+
 static const struct {
     const char *name;
     const char *(*run)(struct request *request);
@@ -169,6 +186,9 @@ static const struct {
     {"revokeToken", cmd_revoke, false},
     {"unrevokeToken", cmd_unrevoke, false},
     {"listRevocations", cmd_revocations, false},
+    {"listBans", cmd_list_bans, false},
+    {"addBan", cmd_add_ban, false},
+    {"removeBan", cmd_remove_ban, false},
 };
 
 /* --- authorising and answering --- */
@@ -206,7 +226,8 @@ static const char *run_command(struct request *request, const char *name)
         }
     }
     return "unknown command: renew, getStatus, getDevice, reload, acknowledgeAlert, forgetDevice, "
-           "revokeToken, unrevokeToken, listRevocations";
+           "revokeToken, unrevokeToken, listRevocations, "
+           "listBans, addBan, removeBan";
 }
 
 /* One entry of "responses"; NULL without memory. */

@@ -24,6 +24,8 @@ struct attempt {
     const char *token;
     size_t token_len;
     bool enhanced;
+    bool hashed; /* `secret` is the SHA-256 of `password` */
+    uint8_t secret[HLT_SHA256_BYTES];
 };
 
 static bool empty(const char *text)
@@ -31,11 +33,15 @@ static bool empty(const char *text)
     return text == NULL || text[0] == '\0';
 }
 
-static void secret_of(const char *password, uint8_t out[crypto_hash_sha256_BYTES])
+/* Made once for SIGHUP's comparison and for the token cache. */
+static const uint8_t *secret_of(struct attempt *attempt)
 {
-    const char *text = password != NULL ? password : "";
-
-    (void)crypto_hash_sha256(out, (const unsigned char *)text, strlen(text));
+    if (!attempt->hashed) {
+        const char *text = attempt->password != NULL ? attempt->password : "";
+        hlt_sha256(attempt->secret, text, strlen(text));
+        attempt->hashed = true;
+    }
+    return attempt->secret;
 }
 
 static int refuse(struct plugin *self, struct hlt_now now, const struct attempt *attempt,
@@ -93,14 +99,41 @@ static enum hlt_reason judge_here(const struct plugin *self, const struct mosqui
     return HLT_REASON_OK;
 }
 
+/* The signature, from the cache or by its key. A ban stops signature work and nothing else: a token
+ * seen before gets in (DESIGN 11.14). */
+static enum hlt_reason authenticate(struct plugin *self, const struct mosquitto *client,
+                                    const struct hlt_shown *shown, struct hlt_claims **claims,
+                                    struct hlt_err *detail)
+{
+    struct hlt_counters *counters = hlt_engine_counters(self->engine);
+    struct hlt_now now = hlt_plugin_now();
+    int64_t now_s = now.wall_ms / 1000;
+
+    *claims = hlt_tokencache_get(self->tokens, shown->hash);
+    if (*claims != NULL) {
+        counters->cache_hits++;
+        return hlt_claims_judge_times(*claims, &self->token_rules, now_s, detail);
+    }
+    enum hlt_reason reason = hlt_engine_admit(self->engine, now, mosquitto_client_address(client),
+                                              mosquitto_client_id(client));
+    if (reason != HLT_REASON_OK) {
+        return reason;
+    }
+    counters->cache_misses++;
+    reason = hlt_token_verify(self->verifier, self->keys, &self->token_rules, shown->token,
+                              shown->len, now_s, claims, detail);
+    if (reason == HLT_REASON_OK) {
+        hlt_tokencache_put(self->tokens, shown->hash, *claims);
+    }
+    return reason;
+}
+
 enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *client,
-                                const char *token, size_t len, struct hlt_claims **claims,
+                                const struct hlt_shown *shown, struct hlt_claims **claims,
                                 struct hlt_err *detail)
 {
-    int64_t now_s = (int64_t)time(NULL);
-
     *claims = NULL;
-    if (now_s < HLT_BUILD_DATE_S) {
+    if (hlt_plugin_now().wall_ms / 1000 < HLT_BUILD_DATE_S) {
         if (!self->clock_unset_told) {
             self->clock_unset_told = true;
             hlt_say(
@@ -110,14 +143,13 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *cli
         }
         return HLT_REASON_CLOCK_UNSET;
     }
-    enum hlt_reason reason = hlt_token_verify(self->verifier, self->keys, &self->token_rules, token,
-                                              len, now_s, claims, detail);
+    enum hlt_reason reason = authenticate(self, client, shown, claims, detail);
     if (reason == HLT_REASON_OK) {
         reason = judge_here(self, client, *claims, detail);
-        if (reason != HLT_REASON_OK) {
-            hlt_claims_free(*claims);
-            *claims = NULL;
-        }
+    }
+    if (reason != HLT_REASON_OK) {
+        hlt_claims_free(*claims);
+        *claims = NULL;
     }
     return reason;
 }
@@ -145,20 +177,18 @@ static void note_take_over(struct plugin *self, const struct attempt *attempt)
 static int log_in(struct plugin *self, struct hlt_now now, struct attempt *attempt,
                   struct hlt_claims *claims)
 {
-    uint8_t secret[crypto_hash_sha256_BYTES];
     struct hlt_session *session = NULL;
     struct hlt_login login = {
         .client = attempt->client,
         .client_id = attempt->client_id,
         .address = attempt->address,
-        .secret = attempt->enhanced ? NULL : secret,
+        .secret = attempt->enhanced ? NULL : secret_of(attempt),
         .durable = !mosquitto_client_clean_session(attempt->client),
         .enhanced = attempt->enhanced,
         .protocol = mosquitto_client_protocol_version(attempt->client),
         .keepalive_s = mosquitto_client_keepalive(attempt->client),
     };
 
-    secret_of(attempt->password, secret);
     /* No token in the broker's log and database, and SIGHUP finds a name. This frees attempt->user.
      */
     attempt->user = NULL;
@@ -176,6 +206,18 @@ static int log_in(struct plugin *self, struct hlt_now now, struct attempt *attem
     return MOSQ_ERR_SUCCESS;
 }
 
+static struct hlt_shown shown_by(struct attempt *attempt)
+{
+    struct hlt_shown shown = {.token = attempt->token, .len = attempt->token_len};
+
+    if (attempt->token == attempt->password) {
+        memcpy(shown.hash, secret_of(attempt), sizeof(shown.hash));
+    } else {
+        hlt_sha256(shown.hash, attempt->token, attempt->token_len);
+    }
+    return shown;
+}
+
 static int new_login(struct plugin *self, struct hlt_now now, struct attempt *attempt)
 {
     struct hlt_err detail = {.msg = ""};
@@ -187,8 +229,8 @@ static int new_login(struct plugin *self, struct hlt_now now, struct attempt *at
     if (attempt->token == NULL) {
         return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
     }
-    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, attempt->token,
-                                             attempt->token_len, &claims, &detail);
+    struct hlt_shown shown = shown_by(attempt);
+    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, &shown, &claims, &detail);
     if (reason != HLT_REASON_OK) {
         return refuse(self, now, attempt, reason, detail.msg);
     }
@@ -203,20 +245,17 @@ static int new_login(struct plugin *self, struct hlt_now now, struct attempt *at
 
 /* Is this pointer's connection alive, and was this the password it came with? "Known pointer" alone
  * would let a stranger in: addresses are reused (facts: 0.5). */
-static bool shown_before(const struct hlt_session *session, const struct attempt *attempt)
+static bool shown_before(const struct hlt_session *session, struct attempt *attempt)
 {
-    uint8_t secret[crypto_hash_sha256_BYTES];
-
     if (session->enhanced) {
         return empty(attempt->password);
     }
-    secret_of(attempt->password, secret);
-    return sodium_memcmp(secret, session->secret, sizeof(secret)) == 0;
+    return sodium_memcmp(secret_of(attempt), session->secret, sizeof(session->secret)) == 0;
 }
 
 /* Is SIGHUP asking about our own session that is offline, and not a stranger who looks like it? */
 static bool is_own_offline(const struct plugin *self, const struct hlt_session *session,
-                           const struct attempt *attempt)
+                           struct attempt *attempt)
 {
     if (session->online || attempt->user == NULL ||
         strcmp(attempt->user, session->claims->sub) != 0) {
@@ -235,7 +274,7 @@ static bool is_own_offline(const struct plugin *self, const struct hlt_session *
 /* SIGHUP asks about this client again. SUCCESS leaves a session that is offline as it is. AUTH
  * would keep it as well, but 2.0 then lists it twice for session expiry and later touches freed
  * memory (2.0.11 src/session_expiry.c). */
-static int answer_again(struct plugin *self, struct hlt_now now, const struct attempt *attempt)
+static int answer_again(struct plugin *self, struct hlt_now now, struct attempt *attempt)
 {
     const char *id = attempt->client_id;
     const struct hlt_session *session =
@@ -255,6 +294,10 @@ static int answer_again(struct plugin *self, struct hlt_now now, const struct at
 
 static int other_login(struct plugin *self, struct hlt_now now, const struct attempt *attempt)
 {
+    if (hlt_engine_admit(self->engine, now, attempt->address, attempt->client_id) !=
+        HLT_REASON_OK) {
+        return refuse(self, now, attempt, HLT_REASON_BANNED, NULL);
+    }
     if (!self->options.allow_other_auth) {
         return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
     }
@@ -319,8 +362,8 @@ static int renew(struct plugin *self, struct hlt_now now, struct attempt *attemp
 {
     struct hlt_err detail = {.msg = ""};
     struct hlt_claims *claims = NULL;
-    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, attempt->token,
-                                             attempt->token_len, &claims, &detail);
+    struct hlt_shown shown = shown_by(attempt);
+    enum hlt_reason reason = hlt_auth_verify(self, attempt->client, &shown, &claims, &detail);
 
     if (reason == HLT_REASON_OK) {
         reason = hlt_engine_renew(self->engine, now, session, claims, NULL);

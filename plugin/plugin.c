@@ -187,7 +187,8 @@ static bool start_engine(struct plugin *self, struct hlt_rules *rules, bool was_
     };
 
     self->verifier = hlt_verifier_new();
-    if (self->verifier == NULL) {
+    self->tokens = hlt_tokencache_new((size_t)self->options.token_cache);
+    if (self->verifier == NULL || self->tokens == NULL) {
         hlt_rules_free(rules);
         hlt_say(self->options.log_level, HLT_LOG_ERR, "not enough memory");
         return false;
@@ -261,6 +262,7 @@ static void tear_down(struct plugin *self)
     hlt_store_close(self->store);
     hlt_views_free(self->views);
     hlt_verifier_free(self->verifier);
+    hlt_tokencache_free(self->tokens);
     hlt_keyset_free(self->keys);
     hlt_options_free(&self->options);
     free(self);

@@ -7,6 +7,7 @@
 
 #include "../acl/policy.h"
 #include "../shared/engine.h"
+#include "../shared/tokencache.h"
 #include "broker.h"
 #include "say.h"
 
@@ -30,6 +31,7 @@ struct plugin {
     struct hlt_token_rules token_rules; /* borrows from options */
     struct hlt_keyset *keys;
     struct hlt_verifier *verifier;
+    struct hlt_tokencache *tokens;
     struct hlt_views *views;
     struct hlt_store *store;
     struct hlt_engine *engine;
@@ -80,10 +82,17 @@ void hlt_plugin_drive(struct plugin *self, struct hlt_now now);
 void hlt_act(struct plugin *self);
 
 /* --- hook_auth.c --- */
+/* A token as somebody showed it. */
+struct hlt_shown {
+    const char *token;
+    size_t len;
+    uint8_t hash[HLT_SHA256_BYTES]; /* of these bytes */
+};
 /* Verify a token for this client, its binding to the connection's certificate too: HLT_REASON_OK
- * and *claims (caller owns), or why not. */
+ * and *claims (caller owns), or why not. Costs no signature if it was seen before, nor if the
+ * client is banned. */
 enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *client,
-                                const char *token, size_t len, struct hlt_claims **claims,
+                                const struct hlt_shown *shown, struct hlt_claims **claims,
                                 struct hlt_err *detail);
 
 /* Which Mosquitto the lines of an acl_file are decided as. */

@@ -259,6 +259,7 @@ static bool put_into_force(struct plugin *self, struct hlt_now now, struct resul
         hlt_keyset_free(self->keys);
         self->keys = result->keys;
         result->keys = NULL;
+        hlt_tokencache_clear(self->tokens); /* whoever signed them may be gone */
         break;
     case PART_POLICY:
         if (strcmp(hlt_policy_digest(result->policy),

@@ -1,6 +1,7 @@
 /* ban.c - the table of bans: chained hash, a flat list to sweep, a queue of the automatic ones. */
 #include "ban.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,6 +87,34 @@ bool hlt_ban_key_parse(struct hlt_ban_subject *out, const char *key, size_t len)
     }
     memcpy(out->id, id, strlen(id) + 1);
     return true;
+}
+
+struct cJSON *hlt_ban_json(const struct hlt_ban *ban)
+{
+    char address[HLT_ADDRESS_TEXT], date[HLT_DATE_BYTES];
+    const struct hlt_ban_subject *subject = &ban->subject;
+    cJSON *json = cJSON_CreateObject();
+
+    (void)cJSON_AddStringToObject(json, "kind", hlt_ban_kind_word(subject->kind));
+    if (subject->kind != HLT_BAN_DEVICE) {
+        hlt_address_format(&subject->address, address);
+        (void)cJSON_AddStringToObject(json, "address", address);
+    }
+    if (subject->kind != HLT_BAN_ADDRESS) {
+        (void)cJSON_AddStringToObject(json, "deviceId", subject->id);
+    }
+    hlt_date_format(ban->since_ms, date);
+    (void)cJSON_AddStringToObject(json, "since", date);
+    if (ban->until_ms != HLT_BAN_FOREVER) {
+        hlt_date_format(ban->until_ms, date);
+        (void)cJSON_AddStringToObject(json, "until", date);
+    }
+    (void)cJSON_AddStringToObject(json, "author", ban->author);
+    (void)cJSON_AddBoolToObject(json, "automatic", ban->automatic);
+    if (ban->reason[0] != '\0') {
+        (void)cJSON_AddStringToObject(json, "reason", ban->reason);
+    }
+    return json;
 }
 
 static uint8_t *put_i64(uint8_t *at, int64_t value)

@@ -72,6 +72,10 @@ struct hlt_ban *hlt_bans_sweep(struct hlt_bans *bans, int64_t mono_ms, unsigned 
 size_t hlt_ban_key(const struct hlt_ban_subject *subject, char out[HLT_BAN_KEY_MAX]);
 bool hlt_ban_key_parse(struct hlt_ban_subject *out, const char *key, size_t len);
 
+/* {"kind","address"?,"deviceId"?,"since","until"?,"author","automatic","reason"?}; NULL without
+ * memory. Until is missing where there is no end. */
+struct cJSON *hlt_ban_json(const struct hlt_ban *ban);
+
 #define HLT_BAN_RECORD_MAX 512
 /* The record's bytes (to be wrapped as a blob, record.h): since, until, automatic, author, reason.
  */

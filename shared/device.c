@@ -53,6 +53,7 @@ static void release(struct hlt_device *device)
     free(device->vitals);
     free(device->device_class);
     free(device->address);
+    free(device->address_before);
     free(device->metrics);
     device->id = NULL;
 }

@@ -73,6 +73,8 @@ struct hlt_device {
     uint64_t health_hash; /* of the last health document, to know it again (11.10) */
     struct hlt_vitals *vitals;
     char *device_class, *address; /* NULL: none */
+    char *address_before;         /* another one it logged in from, NULL: none */
+    int64_t login_mono_ms;        /* of the last login; 0: none since the start */
 };
 
 struct hlt_device_table {

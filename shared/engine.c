@@ -33,7 +33,8 @@ static enum hlt_rc make_tables(struct hlt_engine *engine, struct hlt_err *err)
         hlt_revocations_init(&engine->revocations, (uint32_t)options->max_revocations,
                              engine->store != NULL) != HLT_OK ||
         hlt_audit_init(&engine->audit, engine->store != NULL) != HLT_OK ||
-        hlt_outbox_init(&engine->out) != HLT_OK) {
+        hlt_outbox_init(&engine->out) != HLT_OK ||
+        hlt_guard_init(&engine->guard, options) != HLT_OK) {
         return hlt_fail(err, HLT_ENOMEM, "no memory for max_devices %llu and max_sessions %llu",
                         (unsigned long long)options->max_devices,
                         (unsigned long long)options->max_sessions);
@@ -106,6 +107,7 @@ void hlt_engine_free(struct hlt_engine *engine)
     hlt_keyuse_free(engine->keys);
     hlt_revocations_free(&engine->revocations);
     hlt_audit_free(&engine->audit);
+    hlt_guard_free(&engine->guard);
     hlt_rules_free(engine->rules);
     free(engine->broker.id);
     free(engine->broker.address);
@@ -163,6 +165,7 @@ void hlt_engine_index_rules(struct hlt_engine *engine)
     engine->auth_failure = enabled_rule(rules, HLT_RULE_AUTH_FAILURE);
     engine->acl_denied = enabled_rule(rules, HLT_RULE_ACL_DENIED);
     engine->limit_exceeded = enabled_rule(rules, HLT_RULE_LIMIT_EXCEEDED);
+    engine->clone = enabled_rule(rules, HLT_RULE_CLONE);
     for (uint16_t i = 0; i < engine->names.count; i++) {
         hlt_engine_index_name(engine, i);
     }
@@ -474,6 +477,7 @@ static void heartbeat(struct hlt_engine *engine, struct hlt_now now)
     if (engine->revocations.held < engine->revocations.max) {
         hlt_engine_system(engine, now, "revocations_full", NULL);
     }
+    hlt_guard_heartbeat(engine, now);
     check_fleet_size(engine);
 }
 
@@ -483,6 +487,7 @@ void hlt_engine_tick(struct hlt_engine *engine, struct hlt_now now)
     ring_timers(engine, now);
     resay(engine, now);
     rewatch(engine, now);
+    hlt_guard_tick(engine, now);
     heartbeat(engine, now);
     hlt_engine_identity_tick(engine, now);
     hlt_engine_hand_over(engine, now, TICK_RECORDS);
@@ -508,6 +513,8 @@ void hlt_engine_refused(struct hlt_engine *engine, struct hlt_now now,
     struct hlt_device *device = &engine->broker;
 
     engine->counters.refused++;
+    engine->counters.banned += refusal->reason == HLT_REASON_BANNED;
+    hlt_guard_failed(engine, now, refusal);
     hlt_audit_refused(&engine->audit, refusal->reason, refusal->address, refusal->client_id,
                       now.wall_ms);
     printable(id, sizeof(id), shown(refusal->client_id));

@@ -8,6 +8,7 @@
 #define HLT_ENGINE_H
 
 #include "audit.h"
+#include "ban.h"
 #include "base.h"
 #include "options.h"
 #include "record.h"
@@ -180,6 +181,27 @@ void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt
 void hlt_engine_system(struct hlt_engine *engine, struct hlt_now now, const char *alertname,
                        const char *message);
 
+/* --- abuse (DESIGN 11.14) --- */
+/* May a token never seen before be verified for this client? HLT_REASON_OK or HLT_REASON_BANNED.
+ * Constant cost; nothing while there are no bans. */
+enum hlt_reason hlt_engine_admit(struct hlt_engine *engine, struct hlt_now now, const char *address,
+                                 const char *client_id);
+bool hlt_engine_device_banned(const struct hlt_engine *engine, struct hlt_now now, const char *id);
+struct hlt_ban_order {
+    struct hlt_ban_subject subject;
+    int64_t for_ms;              /* HLT_BAN_FOREVER */
+    const char *author, *reason; /* reason may be NULL */
+};
+/* Ban, or change the ban there is. A device's sessions end, without their wills; an address's do
+ * not. HLT_EINVAL: the address is exempt. HLT_EFULL. */
+enum hlt_rc hlt_engine_ban(struct hlt_engine *engine, struct hlt_now now,
+                           const struct hlt_ban_order *order, struct hlt_err *err);
+/* HLT_ENOTFOUND: no such ban is in force. */
+enum hlt_rc hlt_engine_unban(struct hlt_engine *engine, struct hlt_now now,
+                             const struct hlt_ban_subject *subject);
+/* Ban `index` in no order, NULL after the last. May be over by some seconds. */
+const struct hlt_ban *hlt_engine_ban_at(const struct hlt_engine *engine, size_t index);
+
 /* --- messages --- */
 struct hlt_message {
     const char *topic;
@@ -210,16 +232,18 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     X(bytes)                                                                                       \
     X(telemetry)                                                                                   \
     X(statuses)                                                                                    \
-    X(readings) X(readings_dropped) X(malformed) X(spoofed) X(clock_ahead) X(logins)               \
-        X(logins_other) X(renewals) X(refused) X(expired) X(kicks) X(kicks_dropped) X(acl_allowed) \
-            X(acl_denied) X(acl_deferred) X(limit_denied) X(own_topic_denied)                      \
-                X(stale_retained_denied) X(alerts_fired) X(alerts_resolved) X(alerts_repeated)     \
-                    X(alerts_dropped) X(actions_dropped) X(devices_refused) X(sessions_refused)    \
-                        X(sessions_evicted) X(identities_too_large) X(metrics_refused)             \
-                            X(metric_names_refused) X(children_refused) X(store_busy)              \
-                                X(records_damaged) X(reloads) X(reloads_failed) X(commands)        \
-                                    X(commands_refused) X(ticks) X(revocations)                    \
-                                        X(revocations_refused) X(revoked) X(audit_dropped)
+    X(readings)                                                                                    \
+    X(readings_dropped) X(malformed) X(spoofed) X(clock_ahead) X(logins) X(logins_other)           \
+        X(renewals) X(refused) X(expired) X(kicks) X(kicks_dropped) X(acl_allowed) X(acl_denied)   \
+            X(acl_deferred) X(limit_denied) X(own_topic_denied) X(stale_retained_denied)           \
+                X(alerts_fired) X(alerts_resolved) X(alerts_repeated) X(alerts_dropped)            \
+                    X(actions_dropped) X(devices_refused) X(sessions_refused) X(sessions_evicted)  \
+                        X(identities_too_large) X(metrics_refused) X(metric_names_refused)         \
+                            X(children_refused) X(store_busy) X(records_damaged) X(reloads)        \
+                                X(reloads_failed) X(commands) X(commands_refused) X(ticks)         \
+                                    X(revocations) X(revocations_refused) X(revoked)               \
+                                        X(audit_dropped) X(cache_hits) X(cache_misses) X(bans)     \
+                                            X(banned) X(limits_evicted) X(clones)
 struct hlt_counters {
 #define HLT_COUNTER_FIELD(name) uint64_t name;
     HLT_COUNTERS(HLT_COUNTER_FIELD)

@@ -9,6 +9,7 @@
 #include "detector.h"
 #include "device.h"
 #include "engine.h"
+#include "guard.h"
 #include "keyuse.h"
 #include "outbox.h"
 
@@ -44,7 +45,7 @@ struct hlt_engine {
     struct hlt_rules *rules;
     const struct hlt_detector *detector;
     const struct hlt_rule *anomaly, *silence, *spoof, *malformed, *auth_failure, *acl_denied,
-        *limit_exceeded; /* NULL: off */
+        *limit_exceeded, *clone; /* NULL: off */
     const struct hlt_rule *
         *name_rules[HLT_METRIC_NAMES_MAX]; /* threshold rules of a metric, NULL-ended */
     struct hlt_prefix devices_prefix, alerts_prefix, system_prefix;
@@ -56,6 +57,7 @@ struct hlt_engine {
     struct hlt_session_table sessions;
     void (*view_free)(void *view);
     void (*meter_free)(void *meter);
+    struct hlt_guard guard;
     struct hlt_alerts alerts;
     struct hlt_denials *denials; /* by a device's index */
     struct hlt_device *dirty, **dirty_tail;

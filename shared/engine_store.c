@@ -177,7 +177,8 @@ static int64_t quiet_ms(const struct hlt_rule *rule)
     case HLT_RULE_MALFORMED:
     case HLT_RULE_AUTH_FAILURE:
     case HLT_RULE_ACL_DENIED:
-    case HLT_RULE_LIMIT_EXCEEDED: return rule->clear_ms;
+    case HLT_RULE_LIMIT_EXCEEDED:
+    case HLT_RULE_CLONE: return rule->clear_ms;
     default: return 0;
     }
 }
@@ -312,6 +313,14 @@ static bool restore_revocation(void *context, const void *key, size_t key_len, c
     return hlt_engine_restore_revocation(r->engine, key, key_len, value, len) || damaged(r->engine);
 }
 
+static bool restore_ban(void *context, const void *key, size_t key_len, const void *value,
+                        size_t len)
+{
+    struct restore *r = context;
+
+    return hlt_guard_restore(r->engine, r->now, key, key_len, value, len) || damaged(r->engine);
+}
+
 static void begin_stream(struct hlt_engine *engine, const struct restore *r)
 {
     uint8_t random[16];
@@ -341,6 +350,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         {HLT_DB_REVOCATIONS, restore_revocation},
         {HLT_DB_IDENTITIES, restore_identity},
         {HLT_DB_COUNTERS, restore_keys},
+        {HLT_DB_BANS, restore_ban},
     };
     struct restore r = {.engine = engine, .now = now, .clean = clean};
     enum hlt_rc rc = HLT_OK;
@@ -376,6 +386,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
             hlt_engine_watch_silence(engine, device, now);
         }
     }
+    hlt_guard_restored(engine, now);
     engine->resay_end = engine->devices.used;
     begin_stream(engine, &r);
     return HLT_OK;
@@ -723,12 +734,35 @@ static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
     return true;
 }
 
+/* Bans leave at once: one that was given must hold after a crash. */
+static bool hand_bans(struct hlt_engine *engine, unsigned slice)
+{
+    char key[HLT_BAN_KEY_MAX];
+    uint8_t value[HLT_BAN_RECORD_MAX + 16];
+    size_t key_len, value_len;
+    bool any = false;
+
+    while (hlt_guard_change(engine, key, &key_len, value, &value_len)) {
+        if (slice-- == 0 ||
+            !put(engine, HLT_DB_BANS, key, key_len, value_len > 0 ? value : NULL, value_len)) {
+            return false;
+        }
+        hlt_guard_change_done(engine);
+        any = true;
+    }
+    if (any) {
+        hlt_store_submit(engine->store, true);
+    }
+    return true;
+}
+
 bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigned slice)
 {
     if (engine->store == NULL) {
         return true;
     }
-    if (!hand_alerts(engine, slice) || !hlt_engine_hand_identity(engine, slice)) {
+    if (!hand_alerts(engine, slice) || !hlt_engine_hand_identity(engine, slice) ||
+        !hand_bans(engine, slice)) {
         return false;
     }
     if (!engine->flushing) {

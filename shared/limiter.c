@@ -35,7 +35,9 @@ struct hlt_limiter *hlt_limiter_new(uint32_t burst, uint32_t per_minute)
         free(limiter);
         return NULL;
     }
-    limiter->burst[0] = (burst + 1) / 2;
+    const uint32_t half = (burst + 1) / 2;
+
+    limiter->burst[0] = half;
     limiter->burst[1] = burst;
     limiter->per_ms = per_minute / 60000.0;
     return limiter;
@@ -105,7 +107,7 @@ static bool draw(struct hlt_limiter *limiter, uint64_t name, double burst, int64
 
     bucket->left = now_left(limiter, bucket, burst, mono_ms) - 1.0;
     bucket->at_ms = mono_ms;
-    if (bucket->left > 0.0) {
+    if (bucket->left >= 1.0) { /* not 0: a part of one has come back meanwhile */
         return true;
     }
     bucket->left = burst;

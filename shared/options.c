@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "address.h"
 #include "text.h"
 
 #define PATH_BYTES_MAX 4095  /* Linux's PATH_MAX without the NUL */
@@ -16,15 +17,16 @@
 
 /* Where and how a value is kept in struct hlt_options. */
 enum member {
-    MEMBER_FLAG,    /* bool: false for the first choice */
-    MEMBER_INDEX,   /* int or enum: the choice's place */
-    MEMBER_SECONDS, /* int64_t */
-    MEMBER_MILLIS,  /* int64_t */
-    MEMBER_NUMBER,  /* uint64_t: counts and sizes */
-    MEMBER_TEXT,    /* char *: paths */
-    MEMBER_PREFIX,  /* char *: topic levels */
-    MEMBER_LIST,    /* char *[HLT_LIST_MAX] and its count */
-    MEMBER_KEYS,    /* keys, keys_storage, key_count */
+    MEMBER_FLAG,     /* bool: false for the first choice */
+    MEMBER_INDEX,    /* int or enum: the choice's place */
+    MEMBER_SECONDS,  /* int64_t */
+    MEMBER_MILLIS,   /* int64_t */
+    MEMBER_NUMBER,   /* uint64_t: counts and sizes */
+    MEMBER_TEXT,     /* char *: paths */
+    MEMBER_PREFIX,   /* char *: topic levels */
+    MEMBER_LIST,     /* char *[HLT_LIST_MAX] and its count */
+    MEMBER_NETWORKS, /* the same, of networks and the word loopback */
+    MEMBER_KEYS,     /* keys, keys_storage, key_count */
 };
 
 struct row {
@@ -119,6 +121,38 @@ static const struct row table[] = {
      MEMBER_NUMBER,
      AT(max_sessions),
      0},
+    {{"token_cache", HLT_OPT_COUNT, "", "100000", "0..10000000", false,
+      "Verified tokens remembered, so that a reconnect costs no signature; 0: none."},
+     MEMBER_NUMBER,
+     AT(token_cache),
+     0},
+    {{"auth_fail_burst", HLT_OPT_COUNT, "", "20", "0..100000", false,
+      "Failed logins at once that get an address banned; half as many of one client id ban that id "
+      "from the address; 0: nobody is banned."},
+     MEMBER_NUMBER,
+     AT(auth_fail_burst),
+     0},
+    {{"auth_fail_rate", HLT_OPT_COUNT, "", "20", "1..100000", false,
+      "Failed logins that are forgotten each minute."},
+     MEMBER_NUMBER,
+     AT(auth_fail_rate),
+     0},
+    {{"ban_time", HLT_OPT_DURATION, "s", "10min", "1s..365d", false,
+      "How long a ban for failed logins lasts."},
+     MEMBER_SECONDS,
+     AT(ban_time_s),
+     0},
+    {{"ban_exempt", HLT_OPT_TEXT, "", "loopback", "", true,
+      "An address or network (10.0.0.0/8) that is never banned; `loopback` is this machine."},
+     MEMBER_NETWORKS,
+     AT(ban_exempt),
+     AT(ban_exempt_count)},
+    {{"trusted_proxies", HLT_OPT_TEXT, "", "", "", true,
+      "An address or network of a TCP proxy: its clients are not limited or banned as one, nor "
+      "compared by address."},
+     MEMBER_NETWORKS,
+     AT(trusted_proxies),
+     AT(trusted_proxy_count)},
     {{"acl_file", HLT_OPT_PATH, "", "required", "", false,
       "The policy: who may read, write and subscribe to what."},
      MEMBER_TEXT,
@@ -450,11 +484,25 @@ static void set_text(struct parse *parse, const struct row *row, const char *val
     *member = copy;
 }
 
+static const char *network_fault(const struct row *row, const char *text)
+{
+    struct hlt_network network;
+
+    if (row->offset == AT(ban_exempt) && strcmp(text, HLT_OPTION_LOOPBACK) == 0) {
+        return NULL;
+    }
+    return hlt_network_parse(&network, text) ? NULL
+                                             : "is no address or network, such as 192.0.2.7, "
+                                               "10.0.0.0/8 or 2001:db8::/32 (no bits "
+                                               "behind the prefix)";
+}
+
 static void add_to_list(struct parse *parse, const struct row *row, const char *value)
 {
     char **list = member_of(parse, row->offset);
     size_t *count = member_of(parse, row->count_offset);
-    const char *fault = text_fault(value, HLT_ID_MAX);
+    const char *fault =
+        row->member == MEMBER_NETWORKS ? network_fault(row, value) : text_fault(value, HLT_ID_MAX);
 
     if (fault != NULL) {
         complain(parse, row, value, fault);
@@ -518,7 +566,8 @@ static void set(struct parse *parse, const struct row *row, const char *value)
     case MEMBER_NUMBER: set_number(parse, row, value); break;
     case MEMBER_TEXT:
     case MEMBER_PREFIX: set_text(parse, row, value); break;
-    case MEMBER_LIST: add_to_list(parse, row, value); break;
+    case MEMBER_LIST:
+    case MEMBER_NETWORKS: add_to_list(parse, row, value); break;
     case MEMBER_KEYS: add_keys(parse, row, value); break;
     }
 }
@@ -740,6 +789,8 @@ void hlt_options_free(struct hlt_options *options)
     free_list(options->issuer, &options->issuer_count);
     free_list(options->audience, &options->audience_count);
     free_list(options->admin_roles, &options->admin_role_count);
+    free_list(options->ban_exempt, &options->ban_exempt_count);
+    free_list(options->trusted_proxies, &options->trusted_proxy_count);
     free(options->acl_file);
     free(options->rules_file);
     free(options->db_path);

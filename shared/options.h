@@ -9,6 +9,7 @@
 
 #define HLT_KEY_SOURCES_MAX 32
 #define HLT_LIST_MAX 16 /* values of issuer, audience, admin_roles, trusted_proxies, ban_exempt */
+#define HLT_OPTION_LOOPBACK "loopback" /* in ban_exempt: 127.0.0.0/8 and ::1 */
 
 /* acl_compat: which Mosquitto `topic` and `pattern` lines are decided as; AUTO: the broker's own.
  */
@@ -37,6 +38,15 @@ struct hlt_options {
     bool offline_after_exp_deny; /* offline_after_exp queue|deny, default queue */
     int64_t identity_keep_s;     /* identity_keep, 7 d after exp */
     uint64_t max_sessions;       /* identities kept, online and offline: 100,000 */
+    /* abuse */
+    uint64_t token_cache;     /* tokens whose signature is remembered: 100,000; 0 off */
+    uint64_t auth_fail_burst; /* failed logins of an address before it is banned: 20; 0 off */
+    uint64_t auth_fail_rate;  /* of them forgotten a minute: 20 */
+    int64_t ban_time_s;       /* 10 min */
+    char *ban_exempt[HLT_LIST_MAX];
+    size_t ban_exempt_count; /* networks, or "loopback" (default) */
+    char *trusted_proxies[HLT_LIST_MAX];
+    size_t trusted_proxy_count; /* networks */
     /* policy and rules */
     char *acl_file;                        /* required */
     enum hlt_acl_compat_option acl_compat; /* auto */

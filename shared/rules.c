@@ -26,8 +26,8 @@
 
 static const char *const severity_words[] = {"none", "info", "warning", "critical", NULL};
 static const char *const kind_words[] = {
-    "threshold",    "anomaly",    "silence",        "spoof",  "malformed",
-    "auth_failure", "acl_denied", "limit_exceeded", "system", NULL};
+    "threshold",  "anomaly",        "silence", "spoof",  "malformed", "auth_failure",
+    "acl_denied", "limit_exceeded", "clone",   "system", NULL};
 
 /* --- the built-in rules --- */
 
@@ -74,6 +74,9 @@ static const struct hlt_rule builtins[] = {
      .summary = "The device publishes more than the policy lets it", .count = 10,
      .window_ms = 60000, .for_ms = UNSET, .clear_ms = 300000, .cooldown_ms = UNSET,
      .renotify_ms = UNSET},
+    {COMMON, .name = "clone", .kind = HLT_RULE_CLONE, .severity = HLT_SEV_CRITICAL,
+     .summary = "Two clients use the device's identity", .count = 5, .window_ms = 600000,
+     .for_ms = UNSET, .clear_ms = 600000, .cooldown_ms = UNSET, .renotify_ms = UNSET},
 };
 
 /* What Haltere says about itself: these differ in nothing else. */
@@ -94,6 +97,8 @@ static const struct {
     {"alerts_full", HLT_SEV_WARNING, "max_alerts is reached; new alerts are not kept"},
     {"sessions_full", HLT_SEV_WARNING, "max_sessions is reached; new logins are refused"},
     {"revocations_full", HLT_SEV_CRITICAL, "max_revocations is reached; new ones are refused"},
+    {"limiter_full", HLT_SEV_WARNING,
+     "Failed logins come from more places than the limits' tables hold"},
 };
 
 #define DEVICE_RULE_COUNT (sizeof(builtins) / sizeof(builtins[0]))
@@ -116,14 +121,14 @@ enum member_type {
 };
 
 #define KIND(kind) (1u << (kind))
-#define ALL_KINDS 0x1ffu
+#define ALL_KINDS 0x3ffu
 #define THRESHOLD KIND(HLT_RULE_THRESHOLD)
 #define ANOMALY KIND(HLT_RULE_ANOMALY)
 #define SILENCE KIND(HLT_RULE_SILENCE)
 #define DENIABLE (KIND(HLT_RULE_SPOOF) | KIND(HLT_RULE_MALFORMED))
 #define COUNTED                                                                                    \
     (DENIABLE | KIND(HLT_RULE_AUTH_FAILURE) | KIND(HLT_RULE_ACL_DENIED) |                          \
-     KIND(HLT_RULE_LIMIT_EXCEEDED))
+     KIND(HLT_RULE_LIMIT_EXCEEDED) | KIND(HLT_RULE_CLONE))
 #define OF_DEVICES (ALL_KINDS & ~KIND(HLT_RULE_SYSTEM))
 /* A refused login has no class that anybody vouched for. */
 #define CLASSED (OF_DEVICES & ~KIND(HLT_RULE_AUTH_FAILURE))

@@ -21,6 +21,7 @@ enum hlt_rule_kind {
     HLT_RULE_AUTH_FAILURE,   /* refused logins */
     HLT_RULE_ACL_DENIED,     /* refused publishes and subscribes */
     HLT_RULE_LIMIT_EXCEEDED, /* ... because of a limit of the policy */
+    HLT_RULE_CLONE,          /* one identity used from two ends */
     HLT_RULE_SYSTEM,         /* raised by Haltere itself about itself: policy_reload_failed, ... */
 };
 

@@ -380,6 +380,9 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     if (hlt_revocations_bar(&engine->revocations, claims, now.wall_ms, NULL)) {
         return HLT_REASON_REVOKED;
     }
+    if (hlt_engine_device_banned(engine, now, claims->sub)) {
+        return HLT_REASON_BANNED;
+    }
     struct hlt_device *device = device_of(engine, claims, now);
     if (device == NULL) {
         return HLT_REASON_SESSIONS_FULL;
@@ -398,6 +401,7 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
         }
         session->device = device;
     }
+    hlt_guard_login(engine, now, device, session, login->address);
     end_previous(engine, session, now);
     session->device = device;
     note_login(session, login, now);

@@ -34,6 +34,7 @@ const char *hlt_db_name(enum hlt_db db)
         [HLT_DB_COUNTERS] = "counters",
         [HLT_DB_REVOCATIONS] = "revocations",
         [HLT_DB_AUDIT] = "audit",
+        [HLT_DB_BANS] = "bans",
     };
 
     return (unsigned)db < HLT_DB_COUNT ? names[db] : "unknown";

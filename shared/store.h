@@ -17,6 +17,7 @@ enum hlt_db {
     HLT_DB_COUNTERS,
     HLT_DB_REVOCATIONS,
     HLT_DB_AUDIT,
+    HLT_DB_BANS,
     HLT_DB_COUNT
 };
 const char *hlt_db_name(enum hlt_db db); /* "devices" */

@@ -7,11 +7,11 @@ import unittest
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.dirname(os.path.dirname(HERE))
 HALTERE = os.environ.get("HALTERE", os.path.join(SOURCE, "build", "haltere"))
-GROUPS = ["key", "token", "acl", "device", "alert", "fleet", "store", "config", "score", "replay",
+GROUPS = ["key", "token", "acl", "ban", "device", "alert", "fleet", "store", "config", "score", "replay",
           "simulate"]
 VERBS = {
     "key": ["new", "list", "show", "check", "rotate"], "token": ["issue", "verify", "show"], "acl": ["decide", "check", "test", "explain", "diff", "import-dynsec"],
-    "device": ["list", "show", "denials"], "alert": ["list"], "fleet": ["status"],
+    "ban": ["list", "add", "remove"], "device": ["list", "show", "denials"], "alert": ["list"], "fleet": ["status"],
     "store": ["check", "stat", "backup"], "config": ["check"],
 }
 

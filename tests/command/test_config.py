@@ -67,7 +67,7 @@ class ConfigCheck(unittest.TestCase):
     def test_good_configuration(self):
         done = self.run_check(self.conf())
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn("0 errors, 0 warnings; 1 key, 2 policy rules, 16 alert rules", done.stdout)
+        self.assertIn("0 errors, 0 warnings; 1 key, 2 policy rules, 18 alert rules", done.stdout)
 
     def test_good_configuration_as_json(self):
         self.assertEqual(self.check_json(self.conf()),

@@ -17,7 +17,7 @@
 
 struct fx_said {
     char *topic, *payload, *client_id;
-    bool retain;
+    bool retain, with_will;
     enum hlt_action_kind kind;
 };
 
@@ -55,6 +55,7 @@ static inline void fx_drain(struct fx *fx)
                                                       .payload = action.payload,
                                                       .client_id = action.client_id,
                                                       .retain = action.retain,
+                                                      .with_will = action.with_will,
                                                       .kind = action.kind};
         if (session != NULL && session->online && session->login == action.login) {
             hlt_engine_logout(fx->engine, fx->now, session->client, session->client_id, -1);

@@ -54,7 +54,7 @@ Test(limiter, failures_are_forgotten_at_the_given_rate)
     for (int i = 0; i < 1000; i++, now += 10000) {
         cr_assert(hlt_limiter_fail(limiter, now, &address, "d1") == HLT_LIMIT_OK, "%d", i);
     }
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 8; i++) {
         cr_assert(hlt_limiter_fail(limiter, now, &address, "d1") == HLT_LIMIT_OK, "%d", i);
     }
     cr_expect(hlt_limiter_fail(limiter, now + 9000, &address, "d1") == HLT_LIMIT_OK);
@@ -105,5 +105,17 @@ Test(limiter, a_quiet_table_evicts_nobody)
         hlt_limiter_fail(limiter, (int64_t)i * 100, &address, NULL);
     }
     cr_expect(hlt_limiter_evicted(limiter) == 0);
+    hlt_limiter_free(limiter);
+}
+
+Test(limiter, a_burst_that_takes_a_while_is_still_one)
+{
+    struct hlt_limiter *limiter = hlt_limiter_new(8, 1);
+    struct hlt_address address = address_of(1);
+
+    for (int i = 0; i < 7; i++) {
+        cr_expect(hlt_limiter_fail(limiter, i * 100, &address, NULL) == HLT_LIMIT_OK);
+    }
+    cr_expect(hlt_limiter_fail(limiter, 800, &address, NULL) == HLT_LIMIT_ADDRESS);
     hlt_limiter_free(limiter);
 }

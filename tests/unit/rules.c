@@ -74,6 +74,7 @@ Test(rules, built_in_rules_are_those_of_the_design)
         {"acl_denied", HLT_RULE_ACL_DENIED, HLT_SEV_WARNING, 10, 300000, 30000, 3600000, false},
         {"limit_exceeded", HLT_RULE_LIMIT_EXCEEDED, HLT_SEV_WARNING, 10, 300000, 30000, 3600000,
          false},
+        {"clone", HLT_RULE_CLONE, HLT_SEV_CRITICAL, 5, 600000, 30000, 3600000, false},
         {"policy_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"rules_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"keys_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
@@ -82,6 +83,7 @@ Test(rules, built_in_rules_are_those_of_the_design)
         {"alerts_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
         {"sessions_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
         {"revocations_full", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
+        {"limiter_full", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
     };
     cr_assert(hlt_rules_builtin(&rules) == HLT_OK);
     cr_assert(rules->count == sizeof(rows) / sizeof(rows[0]));
