@@ -78,9 +78,46 @@ static void identity(const uint8_t *record, size_t len)
         return;
     }
     require_text(identity.user, sizeof(identity.user));
+    require_text(identity.kid, sizeof(identity.kid));
     require((const uint8_t *)identity.claims + identity.claims_len <= record + len);
     require(hlt_utf8_valid(identity.claims, identity.claims_len));
     require(hlt_identity_record_write(&identity, out) <= sizeof(out));
+}
+
+static void revocation(const uint8_t *record, size_t len)
+{
+    uint8_t out[HLT_REVOCATION_RECORD_MAX];
+    struct hlt_revocation_record revocation;
+
+    if (hlt_revocation_record_read(&revocation, record, len) != HLT_OK) {
+        return;
+    }
+    require_text(revocation.reason, sizeof(revocation.reason));
+    require_text(revocation.by, sizeof(revocation.by));
+    require(hlt_revocation_record_write(&revocation, out) <= sizeof(out));
+}
+
+static void audit(const uint8_t *record, size_t len)
+{
+    static const uint8_t before[HLT_AUDIT_HASH_BYTES];
+    uint8_t out[HLT_AUDIT_RECORD_MAX], hash[HLT_AUDIT_HASH_BYTES];
+    struct hlt_audit_record a, again;
+
+    if (hlt_audit_record_read(&a, record, len) != HLT_OK) {
+        return;
+    }
+    require(a.body >= record && a.body + a.body_len == record + len);
+    require_text(a.subject, sizeof(a.subject));
+    require_text(a.client_id, sizeof(a.client_id));
+    require_text(a.address, sizeof(a.address));
+    require_text(a.actor, sizeof(a.actor));
+    require_text(a.reason, sizeof(a.reason));
+    require_text(a.detail, sizeof(a.detail));
+    size_t written = hlt_audit_record_write(&a, before, out);
+    require(written <= sizeof(out));
+    require(hlt_audit_record_read(&again, out, written) == HLT_OK);
+    hlt_audit_record_hash(&again, before, hash);
+    require(memcmp(hash, again.hash, sizeof(hash)) == 0);
 }
 
 static void decode(const uint8_t *record, size_t len)
@@ -91,6 +128,8 @@ static void decode(const uint8_t *record, size_t len)
     device(record, len);
     alert(record, len);
     identity(record, len);
+    revocation(record, len);
+    audit(record, len);
     if (hlt_blob_record_read(&blob, &blob_len, record, len) == HLT_OK) {
         require((const uint8_t *)blob + blob_len == record + len);
     }
