@@ -1,9 +1,11 @@
-/* detector.h - is this value out of line? One state per (device, metric), no training phase, causal.
+/* detector.h - is this value out of line? One state per (device, metric), no training phase,
+ * causal.
  *
- * A detector is a table of functions over a flat state of fixed size, so that the engine can keep millions of
- * states in slabs, the store can save them, and `haltere score` runs exactly the same code.
- * Two outputs in [0,1] (DESIGN 6): `level` is high as long as the value is out of line, `event` is high when
- * something new happens. The detector says itself when an alert is due: `alert` is its own calibrated decision. */
+ * A detector is a table of functions over a flat state of fixed size, so that the engine can keep
+ * millions of states in slabs, the store can save them, and `haltere score` runs exactly the same
+ * code. Two outputs in [0,1] (DESIGN 6): `level` is high as long as the value is out of line,
+ * `event` is high when something new happens. The detector says itself when an alert is due:
+ * `alert` is its own calibrated decision. */
 #ifndef HLT_DETECTOR_H
 #define HLT_DETECTOR_H
 
@@ -19,16 +21,18 @@ struct hlt_detector_score {
 };
 
 struct hlt_detector {
-    const char *name;     /* "ewma", "zscore" */
-    const char *summary;  /* one line for --help */
-    size_t state_bytes;   /* of the state in memory (8-byte aligned) */
-    size_t packed_bytes;  /* of the packed state in the store */
-    uint8_t version;      /* of the packed layout; another version is not unpacked but learnt anew */
+    const char *name;    /* "ewma", "zscore" */
+    const char *summary; /* one line for --help */
+    size_t state_bytes;  /* of the state in memory (8-byte aligned) */
+    size_t packed_bytes; /* of the packed state in the store */
+    uint8_t version;     /* of the packed layout; another version is not unpacked but learnt anew */
     void (*init)(void *state);
-    /* Score `value` against what came before, then learn it. Never fails: value is finite. `time_ms` is unix ms. */
+    /* Score `value` against what came before, then learn it. Never fails: value is finite.
+     * `time_ms` is unix ms. */
     void (*update)(void *state, double value, int64_t time_ms, struct hlt_detector_score *out);
     void (*pack)(const void *state, uint8_t *out); /* little-endian, packed_bytes */
-    bool (*unpack)(void *state, const uint8_t *in, size_t len); /* false: nonsense, state untouched */
+    bool (*unpack)(void *state, const uint8_t *in,
+                   size_t len); /* false: nonsense, state untouched */
 };
 
 /* By name; NULL if there is none. "default" is the default. Never freed. */

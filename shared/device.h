@@ -13,7 +13,7 @@
 #include "timer.h"
 
 #define HLT_DEVICE_METRICS_MAX HLT_RECORD_METRICS_MAX
-#define HLT_CACHE_LINE 64
+#define HLT_CACHE_LINE ((size_t)64)
 #define HLT_DEVICE_SHORT_ID 32 /* ids below this length cost no cache line of their own */
 
 struct hlt_alert;
