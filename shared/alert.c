@@ -215,11 +215,13 @@ static void say_active(struct hlt_engine *engine, struct hlt_alert *alert, char 
     hlt_outbox_publish(&engine->out, topic, document, 1, true, true, NULL);
 }
 
-/* One transition: to every severity topic in `topics`, and to the active set. */
+/* One transition: to every severity topic in `topics`, and to the active set, which gets the text
+ * of the last of them. */
 static void say(struct hlt_engine *engine, struct hlt_alert *alert, const char *status,
                 unsigned topics, struct hlt_now now)
 {
     char topic[HLT_TOPIC_MAX];
+    char *active = NULL;
 
     for (unsigned severity = HLT_SEV_CRITICAL; severity >= HLT_SEV_INFO; severity--) {
         if ((topics & (1u << severity)) == 0) {
@@ -228,16 +230,18 @@ static void say(struct hlt_engine *engine, struct hlt_alert *alert, const char *
         alert->seq = ++engine->alerts.seq;
         snprintf(topic, sizeof(topic), "%s/%s", engine->alerts_prefix.text,
                  hlt_severity_word((enum hlt_severity)severity));
-        hlt_outbox_publish(&engine->out, topic,
-                           hlt_document_alert(engine, alert, status, now.wall_ms), 1, false, true,
-                           NULL);
+        char *document = hlt_document_alert(engine, alert, status, now.wall_ms);
+        free(active);
+        active = document != NULL ? strdup(document) : NULL;
+        hlt_outbox_publish(&engine->out, topic, document, 1, false, true, NULL);
     }
     engine->alerts.seq_dirty = true;
     alert->said_mono_ms = now.mono_ms;
-    say_active(engine, alert,
-               alert->state == HLT_ALERT_ACTIVE
-                   ? hlt_document_alert(engine, alert, status, now.wall_ms)
-                   : strdup(""));
+    if (alert->state != HLT_ALERT_ACTIVE) {
+        free(active);
+        active = strdup("");
+    }
+    say_active(engine, alert, active);
     mark_dirty(engine, alert);
 }
 
