@@ -102,7 +102,8 @@ static double clip(double value, double limit)
 struct view {
     double residual, step;
     double sigma, step_sigma; /* never 0 */
-    float z;
+    double deviation;         /* residual / sigma */
+    float z;                  /* the same, clipped */
 };
 
 static struct view look(const struct ewma *self, double value)
@@ -112,7 +113,8 @@ static struct view look(const struct ewma *self, double value)
 
     view.sigma = sqrt(self->variance + floor * floor);
     view.step_sigma = sqrt(self->step_variance + floor * floor);
-    view.z = (float)clip(view.residual / view.sigma, Z_MAX);
+    view.deviation = view.residual / view.sigma;
+    view.z = (float)clip(view.deviation, Z_MAX);
     return view;
 }
 
@@ -127,7 +129,7 @@ static float event_ratio(const struct ewma *self, const struct view *view)
 {
     double size = fabs(view->step);
     double early = 1 + 20.0 / self->count; /* the deviations are not well known yet */
-    double z = fabs(view->residual) / view->sigma;
+    double z = fabs(view->deviation);
     double restraint = (double)self->restraint_event;
     double ratio;
 
@@ -161,7 +163,8 @@ static float level_of(float mean, float mean_square)
 /* Move the two means of z; returns how unusual they are. */
 static float level_statistic(struct ewma *self, const struct view *view)
 {
-    float first = 1.0F / (float)(self->count + 1);
+    /* Divisions are what this function costs: none where the result is known. */
+    float first = self->count < 1 / MIDDLE ? 1.0F / (float)(self->count + 1) : 0;
     float z = self->count > 5 ? (float)clip((double)view->z, CLIP) : 0;
 
     self->short_z += mostf(SHORT, first) * (z - self->short_z);
@@ -178,7 +181,7 @@ static float level_statistic(struct ewma *self, const struct view *view)
  * weight while things are out of line, or a shift would make itself normal before it is over. */
 static double slow_weight(const struct ewma *self, float q)
 {
-    double weight = most(SLOW, least(1, 2.0 / (self->count + 1)));
+    double weight = self->count < 2 / SLOW ? most(SLOW, least(1, 2.0 / (self->count + 1))) : SLOW;
     double strange = (double)(q / FREEZE_Q);
 
     return self->count > LEARN_FREEZE ? weight / (1 + strange * strange) : weight;
