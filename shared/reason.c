@@ -52,8 +52,9 @@ static const struct {
                                                "so no token can be judged; set the clock."},
     [HLT_REASON_SESSIONS_FULL] = {"sessions_full", "max_sessions identities are in use; raise the "
                                                    "limit or let old ones expire."},
-    [HLT_REASON_BANNED] = {"banned", "This address or device is banned for a while; see `haltere "
-                                     "device show`."},
+    [HLT_REASON_BANNED] = {"banned",
+                           "This address or device is banned for a while; `haltere ban list` "
+                           "shows until when, `haltere ban remove` lifts it."},
     [HLT_REASON_REVOKED] = {"revoked", "The token was revoked; issue a new one."},
     [HLT_REASON_INTERNAL] = {"internal", "Haltere could not judge the token (memory or a library "
                                          "failed); see the broker's log."},
