@@ -227,24 +227,19 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
                                  const void *payload, size_t len);
 
 /* --- numbers --- */
-#define HLT_COUNTERS(X)                                                                            \
-    X(messages)                                                                                    \
-    X(bytes)                                                                                       \
-    X(telemetry)                                                                                   \
-    X(statuses)                                                                                    \
-    X(readings)                                                                                    \
-    X(readings_dropped)                                                                            \
-    X(malformed) X(spoofed) X(clock_ahead) X(logins) X(logins_other) X(renewals) X(refused)        \
-        X(expired) X(kicks) X(kicks_dropped) X(acl_allowed) X(acl_denied) X(acl_deferred)          \
-            X(limit_denied) X(own_topic_denied) X(stale_retained_denied) X(alerts_fired)           \
-                X(alerts_resolved) X(alerts_repeated) X(alerts_dropped) X(actions_dropped)         \
-                    X(devices_refused) X(sessions_refused) X(sessions_evicted)                     \
-                        X(identities_too_large) X(metrics_refused) X(metric_names_refused)         \
-                            X(children_refused) X(store_busy) X(records_damaged) X(reloads)        \
-                                X(reloads_failed) X(commands) X(commands_refused) X(ticks)         \
-                                    X(revocations) X(revocations_refused) X(revoked)               \
-                                        X(audit_dropped) X(cache_hits) X(cache_misses) X(bans)     \
-                                            X(banned) X(limits_evicted) X(clones)
+/* clang-format off */
+#define HLT_COUNTERS(X)                                                                           \
+    X(messages) X(bytes) X(telemetry) X(statuses) X(readings) X(readings_dropped) X(malformed)    \
+    X(spoofed) X(clock_ahead) X(logins) X(logins_other) X(renewals) X(refused) X(expired)         \
+    X(kicks) X(kicks_dropped) X(acl_allowed) X(acl_denied) X(acl_deferred) X(limit_denied)        \
+    X(own_topic_denied) X(stale_retained_denied) X(alerts_fired) X(alerts_resolved)               \
+    X(alerts_repeated) X(alerts_dropped) X(actions_dropped) X(devices_refused)                    \
+    X(sessions_refused) X(sessions_evicted) X(identities_too_large) X(metrics_refused)            \
+    X(metric_names_refused) X(children_refused) X(store_busy) X(records_damaged) X(reloads)       \
+    X(reloads_failed) X(commands) X(commands_refused) X(ticks) X(revocations)                     \
+    X(revocations_refused) X(revoked) X(audit_dropped) X(cache_hits) X(cache_misses) X(bans)      \
+    X(banned) X(limits_evicted) X(clones)
+/* clang-format on */
 struct hlt_counters {
 #define HLT_COUNTER_FIELD(name) uint64_t name;
     HLT_COUNTERS(HLT_COUNTER_FIELD)
