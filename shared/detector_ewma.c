@@ -17,7 +17,8 @@
     60 /* values before the level is judged: it needs the long-run size of its means */
 #define SLOW (1.0 / 1000)
 #define SHORT (1.0F / 9)
-#define MIDDLE (1.0F / 35)
+#define MIDDLE_VALUES 35
+#define MIDDLE (1.0F / MIDDLE_VALUES)
 #define CLIP 5.0 /* deviations: how far one value counts */
 
 #define EVENT_Z 5.0 /* deviations that make an event; white noise gets there once in 2 million */
@@ -164,7 +165,7 @@ static float level_of(float mean, float mean_square)
 static float level_statistic(struct ewma *self, const struct view *view)
 {
     /* Divisions are what this function costs: none where the result is known. */
-    float first = self->count < 1 / MIDDLE ? 1.0F / (float)(self->count + 1) : 0;
+    float first = self->count < MIDDLE_VALUES ? 1.0F / (float)(self->count + 1) : 0;
     float z = self->count > 5 ? (float)clip((double)view->z, CLIP) : 0;
 
     self->short_z += mostf(SHORT, first) * (z - self->short_z);
