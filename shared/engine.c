@@ -408,18 +408,28 @@ static void ring_timers(struct hlt_engine *engine, struct hlt_now now)
 }
 
 /* After a restart the retained topics may tell an old story: put it right, some devices a tick. */
+static void resay_alerts(struct hlt_engine *engine, const struct hlt_device *device,
+                         struct hlt_now now)
+{
+    for (struct hlt_alert *alert = device->alerts; alert != NULL; alert = alert->next) {
+        if (alert->state == HLT_ALERT_ACTIVE) {
+            hlt_alert_resay(engine, alert, now);
+        }
+    }
+}
+
 static void resay(struct hlt_engine *engine, struct hlt_now now)
 {
+    if (engine->resay_broker) {
+        engine->resay_broker = false;
+        resay_alerts(engine, &engine->broker, now);
+    }
     for (unsigned n = 0; n < TICK_RESAY && engine->resay < engine->resay_end; engine->resay++) {
         struct hlt_device *device = hlt_device_at(&engine->devices, engine->resay);
         if (device == NULL) {
             continue;
         }
-        for (struct hlt_alert *alert = device->alerts; alert != NULL; alert = alert->next) {
-            if (alert->state == HLT_ALERT_ACTIVE) {
-                hlt_alert_resay(engine, alert, now);
-            }
-        }
+        resay_alerts(engine, device, now);
         if (device->has_token && !device->said_availability) {
             hlt_engine_availability(engine, device, true);
         }

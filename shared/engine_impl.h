@@ -69,6 +69,7 @@ struct hlt_engine {
     int64_t heartbeat_mono_ms, flush_mono_ms;
     bool flushing;                 /* a round of hand-over is under way */
     bool publish_devices;          /* health_publish allows retained topics per device */
+    bool resay_broker;             /* the broker's own restored alerts are still to be said again */
     uint32_t resay, resay_end;     /* slab entries of restored devices still to be said again */
     uint32_t rewatch, rewatch_end; /* slab entries whose silence timer is to be set again */
     uint32_t online;               /* devices with a session online */

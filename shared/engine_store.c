@@ -387,6 +387,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         }
     }
     hlt_guard_restored(engine, now);
+    engine->resay_broker = true;
     engine->resay_end = engine->devices.used;
     begin_stream(engine, &r);
     return HLT_OK;
