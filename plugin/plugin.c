@@ -13,6 +13,7 @@
  * All of it runs on the broker's one thread: a hook that waits stops every client. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../acl/keep.h"
+#include "../shared/text.h"
 #include "plugin.h"
 #include "version.h"
 
@@ -90,6 +93,33 @@ static void set_token_rules(struct plugin *self)
     };
 }
 
+/* The policy of acl_file; if that is broken and acl_fallback says so, the last good one. */
+static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *problems)
+{
+    const struct hlt_options *options = &self->options;
+    struct hlt_policy *policy = NULL;
+    char folder[PATH_MAX], date[HLT_DATE_BYTES], text[512];
+    size_t before = problems->count;
+    int64_t kept_ms = 0;
+
+    if (hlt_policy_load(&policy, options->acl_file, problems) == HLT_OK ||
+        !options->acl_fallback_last_good) {
+        return policy;
+    }
+    hlt_problems_first(problems, before, text, sizeof(text));
+    if (hlt_policy_load_kept(&policy, hlt_reload_keep_folder(options, folder, sizeof(folder)),
+                             &kept_ms, problems) != HLT_OK) {
+        return NULL;
+    }
+    self->fell_back = strdup(text);
+    hlt_date_format(kept_ms, date);
+    hlt_problems_add(problems, HLT_PROBLEM_WARNING, options->acl_file, 0, 0,
+                     "acl_fallback last_good: policy %s, kept on %s, is in force instead. Mend the "
+                     "above: the file is read again without a restart",
+                     hlt_policy_digest(policy), date);
+    return policy;
+}
+
 /* Keys, policy and rules: all three are read before the first mistake stops the broker. */
 static bool read_files(struct plugin *self, struct hlt_rules **rules)
 {
@@ -101,7 +131,8 @@ static bool read_files(struct plugin *self, struct hlt_rules **rules)
     if (hlt_keyset_load(&self->keys, options->keys, options->key_count, &problems) != HLT_OK) {
         good = false;
     }
-    if (hlt_policy_load(&policy, options->acl_file, &problems) != HLT_OK) {
+    policy = read_policy(self, &problems);
+    if (policy == NULL) {
         good = false;
     } else {
         hlt_policy_set_compat(policy, hlt_plugin_compat(options));
@@ -203,6 +234,22 @@ static bool start_engine(struct plugin *self, struct hlt_rules *rules, bool was_
     return true;
 }
 
+/* All files have just been read: alerts of an earlier run about them are over, but for the one
+ * that this start raises itself. And what the next start may fall back on is kept. */
+static void note_files(struct plugin *self)
+{
+    struct hlt_err err = {.msg = ""};
+
+    hlt_engine_system(self->engine, hlt_plugin_now(), "keys_reload_failed", NULL);
+    hlt_engine_system(self->engine, hlt_plugin_now(), "rules_reload_failed", NULL);
+    hlt_engine_system(self->engine, hlt_plugin_now(), "policy_reload_failed", self->fell_back);
+    if (self->fell_back == NULL &&
+        hlt_reload_keep(&self->options, hlt_views_policy(self->views), &err) != HLT_OK) {
+        hlt_say(self->options.log_level, HLT_LOG_WARNING,
+                "no copy of the policy is kept for acl_fallback: %s", err.msg);
+    }
+}
+
 static bool register_hooks(struct plugin *self)
 {
     for (size_t i = 0; i < HOOKS; i++) {
@@ -244,6 +291,7 @@ static bool start_quietly(struct plugin *self, struct hlt_rules *rules)
     if (!start_engine(self, rules, was_clean)) {
         return false;
     }
+    note_files(self);
     if (!hlt_reload_start(self->reload)) {
         hlt_say(self->options.log_level, HLT_LOG_ERR, "the system refuses a thread for reloading");
         return false;
@@ -265,6 +313,7 @@ static void tear_down(struct plugin *self)
     hlt_tokencache_free(self->tokens);
     hlt_keyset_free(self->keys);
     hlt_options_free(&self->options);
+    free(self->fell_back);
     free(self);
 }
 

@@ -39,6 +39,7 @@ struct plugin {
 
     struct hlt_now now;     /* read by every hook but deliveries: at most a tick old */
     int64_t worked_mono_ms; /* the timers ran last */
+    char *fell_back;        /* started on the last good policy: what is wrong with acl_file */
     bool acting;            /* carrying out actions: a kick calls our DISCONNECT hook from within */
     bool clock_unset_told;
 
@@ -166,6 +167,11 @@ void hlt_reload_request(struct hlt_reload *reload);
 void hlt_reload_pick_up(struct plugin *self, struct hlt_now now);
 /* End the thread and wait for it. Accepts NULL. */
 void hlt_reload_free(struct hlt_reload *reload);
+/* Keep a copy of a good policy for acl_fallback, and where it lies. Not on the broker's thread once
+ * it runs. */
+enum hlt_rc hlt_reload_keep(const struct hlt_options *options, const struct hlt_policy *policy,
+                            struct hlt_err *err);
+const char *hlt_reload_keep_folder(const struct hlt_options *options, char *out, size_t out_bytes);
 /* Tell heartbeat and log which keys, policy and rules are in force. */
 void hlt_reload_note(struct plugin *self);
 

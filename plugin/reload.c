@@ -5,6 +5,7 @@
  * broker nor the engine: what it made waits behind one atomic pointer until the broker's thread
  * takes it. A file that does not load leaves what is in force untouched. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -16,6 +17,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "../acl/keep.h"
 #include "../shared/file.h"
 #include "plugin.h"
 
@@ -73,6 +75,20 @@ static bool stamp_changed(struct watched *file)
     return !same;
 }
 
+/* A copy that cannot be made is no reason to go on with the old policy. If a file has changed since
+ * it was read, what it says now is read next. */
+static void keep_policy(const struct hlt_options *options, const struct hlt_policy *policy,
+                        struct hlt_problems *problems)
+{
+    struct hlt_err err = {.msg = ""};
+    enum hlt_rc rc = hlt_reload_keep(options, policy, &err);
+
+    if (rc != HLT_OK && rc != HLT_EBUSY) {
+        hlt_problems_add(problems, HLT_PROBLEM_WARNING, options->acl_file, 0, 0,
+                         "no copy of this policy is kept for acl_fallback: %s", err.msg);
+    }
+}
+
 static void load_part(const struct hlt_reload *reload, struct result *result, enum part part)
 {
     const struct hlt_options *options = reload->options;
@@ -87,6 +103,7 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
         rc = hlt_policy_load(&result->policy, options->acl_file, problems);
         if (rc == HLT_OK) {
             hlt_policy_set_compat(result->policy, hlt_plugin_compat(options));
+            keep_policy(options, result->policy, problems);
         }
         break;
     case PART_RULES:
@@ -163,6 +180,20 @@ static void *run(void *context)
 }
 
 /* --- the broker's side --- */
+
+const char *hlt_reload_keep_folder(const struct hlt_options *options, char *out, size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "%s/%s", options->db_path, HLT_KEEP_FOLDER);
+    return out;
+}
+
+enum hlt_rc hlt_reload_keep(const struct hlt_options *options, const struct hlt_policy *policy,
+                            struct hlt_err *err)
+{
+    char folder[PATH_MAX];
+
+    return hlt_policy_keep(policy, hlt_reload_keep_folder(options, folder, sizeof(folder)), err);
+}
 
 static void watch(struct hlt_reload *reload, const char *path, enum part part)
 {
@@ -277,18 +308,6 @@ static bool put_into_force(struct plugin *self, struct hlt_now now, struct resul
     return done;
 }
 
-/* The first mistake, for the alert. */
-static void first_problem(const struct hlt_problems *problems, char *out, size_t out_bytes)
-{
-    (void)snprintf(out, out_bytes, "not enough memory");
-    for (size_t i = 0; i < problems->count; i++) {
-        if (problems->item[i].kind == HLT_PROBLEM_ERROR) {
-            hlt_problem_format(problems, i, out, out_bytes);
-            return;
-        }
-    }
-}
-
 /* What is in force now, for the audit: a digest, or how many keys and the first of their names. */
 static void describe_part(const struct plugin *self, enum part part, char *out, size_t out_bytes)
 {
@@ -339,7 +358,7 @@ static void pick_up_part(struct plugin *self, struct hlt_now now, struct result 
         return;
     }
     counters->reloads_failed++;
-    first_problem(&result->problems[part], text, sizeof(text));
+    hlt_problems_first(&result->problems[part], 0, text, sizeof(text));
     hlt_engine_system(self->engine, now, parts[part].alert, text);
     audit_part(self, now, part, text);
     hlt_say(self->options.log_level, HLT_LOG_ERR,

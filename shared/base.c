@@ -78,6 +78,18 @@ void hlt_problem_format(const struct hlt_problems *problems, size_t index, char 
     }
 }
 
+void hlt_problems_first(const struct hlt_problems *problems, size_t from, char *out,
+                        size_t out_bytes)
+{
+    (void)snprintf(out, out_bytes, "not enough memory");
+    for (size_t i = from; i < problems->count; i++) {
+        if (problems->item[i].kind == HLT_PROBLEM_ERROR) {
+            hlt_problem_format(problems, i, out, out_bytes);
+            return;
+        }
+    }
+}
+
 void hlt_problems_free(struct hlt_problems *problems)
 {
     if (problems == NULL) {

@@ -63,6 +63,10 @@ void hlt_problems_add(struct hlt_problems *problems, enum hlt_problem_kind kind,
 void hlt_problem_format(const struct hlt_problems *problems, size_t index, char *out,
                         size_t out_bytes);
 
+/* The first error at or behind `from` in the same form, for who has room for one. */
+void hlt_problems_first(const struct hlt_problems *problems, size_t from, char *out,
+                        size_t out_bytes);
+
 void hlt_problems_free(struct hlt_problems *problems);
 
 #endif

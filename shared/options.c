@@ -165,6 +165,13 @@ static const struct row table[] = {
      MEMBER_INDEX,
      AT(acl_compat),
      0},
+    {{"acl_fallback", HLT_OPT_CHOICE, "", "stop", "stop|last_good", false,
+      "What a broker does that is started on a broken `acl_file`: stop, or use the last good "
+      "policy, "
+      "which is kept in `db_path`, and raise `policy_reload_failed`."},
+     MEMBER_FLAG,
+     AT(acl_fallback_last_good),
+     0},
     {{"rules_file", HLT_OPT_PATH, "", "", "", false,
       "Alert rules (JSON); without it the built-in rules hold."},
      MEMBER_TEXT,

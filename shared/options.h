@@ -50,7 +50,8 @@ struct hlt_options {
     /* policy and rules */
     char *acl_file;                        /* required */
     enum hlt_acl_compat_option acl_compat; /* auto */
-    char *rules_file;                      /* optional: the built-in rules */
+    bool acl_fallback_last_good; /* acl_fallback: false, a broken acl_file stops the start */
+    char *rules_file;            /* optional: the built-in rules */
     /* store */
     char *db_path;               /* required: a directory */
     uint64_t max_devices;        /* 1,000,000 */

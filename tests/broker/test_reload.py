@@ -120,6 +120,90 @@ class Policy(harness.BrokerTest):
         broker.wait_log("keys read again")
 
 
+class Fallback(harness.BrokerTest):
+    """A broker that is started on a broken policy."""
+
+    def last_good(self, broker):
+        return broker.db / "last-good-policy" / "current"
+
+    def test_a_broken_policy_stops_the_start_unless_told_otherwise(self):
+        broker = self.start()
+        self.assertTrue(self.last_good(broker).exists())
+        broker.stop()
+        broker.write_policy(BROKEN)
+        self.assertIn("policy.acl:3:3", broker.fails_to_start())
+        broker.write_policy(harness.POLICY)
+        broker.start()
+        self.assertEqual(broker.client("d1").attempt(), 0)
+
+    def test_the_last_good_policy_holds_until_the_file_is_mended(self):
+        broker = self.start(options={"acl_fallback": "last_good"})
+        (broker.dir / "more").mkdir()
+        (broker.dir / "more" / "t.acl").write_text("anyone\n  allow write t/included\n")
+        broker.write_policy(harness.POLICY + "include more/*.acl\n")
+        broker.sighup()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        self.assertEqual(wire.publish("t/included"), 0)
+        digest = self.last_good(broker).read_text().split()[0]
+        broker.stop()
+        broker.write_policy(BROKEN)
+        (broker.dir / "more" / "t.acl").unlink()
+        for _ in range(2):  # falling back leaves what it falls back on where it is
+            broker.start()
+            self.assertRegex(broker.log(), rf"policy.acl:3:3: error: unknown word.*(?s:.)*{digest}")
+            wire = broker.wire(5)
+            self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+            self.assertEqual(wire.publish("t/included"), 0)
+            self.assertEqual(wire.publish("t/other"), 135)
+            operator = broker.operator().connect()
+            operator.subscribe("alerts/#")
+            alert = operator.next_json(
+                "alerts/active/+/policy_reload_failed", lambda a: a["status"] == "firing")
+            self.assertIn("policy.acl:3:3", alert["message"])
+            operator.close()
+            broker.stop()
+        broker.start()
+        operator = broker.operator().connect()
+        operator.subscribe("alerts/critical")
+        broker.write_policy(harness.POLICY + "anyone\n  allow write t/mended\n")
+        broker.wait_log("policy read again: in force")
+        operator.next_json("alerts/critical", lambda a: a["status"] == "resolved")
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        self.assertEqual((wire.publish("t/mended"), wire.publish("t/included")), (0, 135))
+        self.assertNotEqual(self.last_good(broker).read_text().split()[0], digest)
+        self.assertEqual(len(list(self.last_good(broker).parent.iterdir())), 2)
+
+    def test_an_alert_of_a_broken_file_ends_with_a_start_on_a_good_one(self):
+        broker = self.start()
+        broker.write_policy(BROKEN)
+        operator = broker.operator().connect()
+        operator.subscribe("alerts/critical")
+        alert = operator.next_json("alerts/critical")
+        self.assertEqual(alert["alertname"], "policy_reload_failed")
+        broker.stop()
+        broker.write_policy(harness.POLICY)
+        broker.start()
+        harness.wait_until(lambda: "resolved" in broker.command("alert", "list", "--all", "--db",
+                                                                str(broker.db)), "it is over")
+        self.assertNotIn("firing", broker.command("alert", "list", "--all", "--db", str(broker.db)))
+
+    def test_with_nothing_kept_the_start_fails_all_the_same(self):
+        broker = self.make(options={"acl_fallback": "last_good"}, policy=BROKEN)
+        log = broker.fails_to_start()
+        self.assertIn("policy.acl:3:3", log)
+        self.assertIn("no good policy has been kept", log)
+
+    def test_a_damaged_copy_is_not_used(self):
+        broker = self.start(options={"acl_fallback": "last_good"})
+        broker.stop()
+        copy = next(p for p in self.last_good(broker).parent.rglob("*.acl"))
+        copy.write_text("haltere 1\nanyone\n  allow all #\n")
+        broker.write_policy(BROKEN)
+        self.assertIn("damaged", broker.fails_to_start())
+
+
 class Keys(harness.BrokerTest):
     def test_a_rotated_secret_lets_in_the_new_and_not_the_old(self):
         broker = self.start()
