@@ -601,6 +601,8 @@ int hlt_cmd_acl(int argc, char **argv)
         {"check", run_check, "every mistake in a policy, and its own tests"},
         {"test", hlt_acl_test, "run the tests in policies, for pipelines"},
         {"diff", hlt_acl_diff, "which decisions change from one policy to another"},
+        {"shadow", hlt_acl_shadow,
+         "where a broker's shadow policy decides otherwise: shadow report"},
         {"explain", hlt_acl_explain, "why a client may or may not do something"},
         {"import-dynsec", hlt_acl_import_dynsec, "a policy from a dynamic-security.json"},
         {"decide", run_decide, "what a policy says to questions on standard input"},

@@ -9,6 +9,7 @@
 int hlt_acl_explain(int argc, char **argv);
 int hlt_acl_test(int argc, char **argv);
 int hlt_acl_diff(int argc, char **argv);
+int hlt_acl_shadow(int argc, char **argv);
 int hlt_acl_import_dynsec(int argc, char **argv);
 
 /* Load a policy and print its problems to stderr. NULL with the exit code in *code. `tested`: run

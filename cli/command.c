@@ -1,6 +1,7 @@
 /* command.c - options, messages, colours and paths: what all groups of `haltere` share. */
 #include "command.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -399,6 +400,26 @@ int hlt_cli_dispatch(const char *group, const struct hlt_cli_verb *verbs, int ar
     }
     return hlt_cli_fail(HLT_EXIT_USAGE, "unknown verb '%s %s': see 'haltere %s --help'", group,
                         argv[1], group);
+}
+
+bool hlt_cli_number(const char *name, const char *text, unsigned long long low,
+                    unsigned long long high, unsigned long long *out)
+{
+    char *end = NULL;
+
+    if (text == NULL) {
+        return true;
+    }
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < low ||
+        value > high) {
+        hlt_cli_fail(HLT_EXIT_USAGE, "--%s '%s' is not a number from %llu to %llu", name, text, low,
+                     high);
+        return false;
+    }
+    *out = value;
+    return true;
 }
 
 /* --- where the store is --- */

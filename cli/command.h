@@ -65,6 +65,11 @@ enum hlt_cli_rc hlt_cli_parse(const struct hlt_cli_spec *spec, int argc, char **
 /* All values of a repeatable option in order: call with *at = 0 first; NULL at the end. */
 const char *hlt_cli_each(const char *name, int argc, char **argv, int *at);
 
+/* The whole number of option `name`, from `low` to `high`; `text` NULL: *out stays. False after a
+ * message: exit with HLT_EXIT_USAGE. */
+bool hlt_cli_number(const char *name, const char *text, unsigned long long low,
+                    unsigned long long high, unsigned long long *out);
+
 /* "haltere: ..." to stderr; returns `code`. */
 int hlt_cli_fail(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Print all problems to stderr, coloured on a tty. */

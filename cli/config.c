@@ -111,6 +111,11 @@ static void check_files(struct check *check)
         hlt_policy_load(&policy, options->acl_file, &check->problems) == HLT_OK) {
         check->policy_rules = hlt_policy_rule_count(policy);
     }
+    hlt_policy_free(policy);
+    policy = NULL;
+    if (options->acl_shadow_file != NULL) {
+        (void)hlt_policy_load(&policy, options->acl_shadow_file, &check->problems);
+    }
     enum hlt_rc rc = options->rules_file != NULL
                          ? hlt_rules_load(&rules, options->rules_file, &check->problems)
                          : hlt_rules_builtin(&rules);

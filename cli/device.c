@@ -177,19 +177,6 @@ static int band_of(const char *word)
     return -1;
 }
 
-static bool limit_of(const char *text, size_t *limit)
-{
-    char *end = NULL;
-    unsigned long long value = strtoull(text, &end, 10);
-
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || value == 0 || value > SIZE_MAX / 2) {
-        hlt_cli_fail(HLT_EXIT_USAGE, "--limit '%s' is not a number from 1 up", text);
-        return false;
-    }
-    *limit = (size_t)value;
-    return true;
-}
-
 static int scan_and_print(struct list *list, const char *db, const char *config, bool json)
 {
     struct hlt_reader reader;
@@ -236,16 +223,18 @@ static int run_list(int argc, char **argv)
         "  haltere device list --band critical\n"
         "  haltere device list --prefix sensor- --online --json | jq '.devices[].deviceId'"};
     const char *values[COUNT];
-    struct list list = {.band = -1, .limit = SIZE_MAX};
+    struct list list = {.band = -1};
+    unsigned long long limit = SIZE_MAX;
 
     enum hlt_cli_rc rc = hlt_cli_parse(&spec, argc, argv, values, NULL, NULL);
     if (rc != HLT_CLI_OK) {
         return rc == HLT_CLI_HELP ? HLT_EXIT_OK : HLT_EXIT_USAGE;
     }
     if ((values[BAND] != NULL && (list.band = band_of(values[BAND])) < 0) ||
-        (values[LIMIT] != NULL && !limit_of(values[LIMIT], &list.limit))) {
+        !hlt_cli_number("limit", values[LIMIT], 1, SIZE_MAX / 2, &limit)) {
         return HLT_EXIT_USAGE;
     }
+    list.limit = (size_t)limit;
     list.online_only = values[ONLINE] != NULL;
     list.prefix = values[PREFIX];
     list.device_class = values[CLASS];

@@ -127,26 +127,6 @@ static void on_signal(int number)
 
 /* --- options --- */
 
-static bool number_of(const char *name, const char *text, unsigned long long low,
-                      unsigned long long high, unsigned long long *out)
-{
-    char *end = NULL;
-
-    if (text == NULL) {
-        return true;
-    }
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || value < low ||
-        value > high) {
-        hlt_cli_fail(HLT_EXIT_USAGE, "--%s '%s' is not a number from %llu to %llu", name, text, low,
-                     high);
-        return false;
-    }
-    *out = value;
-    return true;
-}
-
 static bool duration_of(const char *name, const char *text, int64_t low_ms, int64_t *out)
 {
     if (text == NULL) {
@@ -217,8 +197,8 @@ static bool make_devices(struct run *run, const char *const *values, int argc, c
     int at = 0;
     const char *value, *why = NULL;
 
-    if (!number_of("devices", values[DEVICES], 1, DEVICES_MAX, &count) ||
-        !number_of("seed", values[SEED], 0, UINT64_MAX, &seed) ||
+    if (!hlt_cli_number("devices", values[DEVICES], 1, DEVICES_MAX, &count) ||
+        !hlt_cli_number("seed", values[SEED], 0, UINT64_MAX, &seed) ||
         !duration_of("at", values[AT], 0, &at_ms)) {
         return false;
     }
@@ -280,9 +260,9 @@ static bool read_choices(struct run *run, const char *const *values)
         hlt_cli_fail(HLT_EXIT_USAGE, "--version '%s' is neither 3.1.1 nor 5", version);
         return false;
     }
-    if (!number_of("port", values[PORT], 1, 65535, &port) ||
-        !number_of("qos", values[QOS], 0, 2, &qos) ||
-        !number_of("retry", values[RETRY], 1, 1000000, &logins) ||
+    if (!hlt_cli_number("port", values[PORT], 1, 65535, &port) ||
+        !hlt_cli_number("qos", values[QOS], 0, 2, &qos) ||
+        !hlt_cli_number("retry", values[RETRY], 1, 1000000, &logins) ||
         !duration_of("interval", values[INTERVAL], 1, &sim->interval_ms) ||
         !duration_of("duration", values[DURATION], 0, &run->duration_ms) ||
         !duration_of("retry-interval", values[RETRY_INTERVAL], 1, &sim->retry_ms) ||

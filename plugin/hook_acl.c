@@ -103,6 +103,9 @@ static int by_policy(struct plugin *self, const struct question *question,
     const char *over = over_limit(self, question, session);
     if (over != NULL) {
         hlt_engine_counters(self->engine)->limit_denied++;
+        if (question->access == HLT_SUBSCRIBE) {
+            hlt_views_not_held(self->views, session, question->topic);
+        }
         return deny(self, question, session, over);
     }
     return allow(self);

@@ -120,7 +120,27 @@ static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *
     return policy;
 }
 
-/* Keys, policy and rules: all three are read before the first mistake stops the broker. */
+/* The policy of acl_shadow_file, if there is one. */
+static bool read_shadow(struct plugin *self, struct hlt_problems *problems)
+{
+    const struct hlt_options *options = &self->options;
+    struct hlt_policy *policy = NULL;
+
+    if (options->acl_shadow_file == NULL) {
+        return true;
+    }
+    if (hlt_policy_load(&policy, options->acl_shadow_file, problems) != HLT_OK) {
+        return false;
+    }
+    hlt_policy_set_compat(policy, hlt_plugin_compat(options));
+    if (self->views == NULL) { /* the policy in force is broken: told already */
+        hlt_policy_free(policy);
+        return true;
+    }
+    return hlt_views_swap_shadow(self->views, policy);
+}
+
+/* Keys, policy and rules: all are read before the first mistake stops the broker. */
 static bool read_files(struct plugin *self, struct hlt_rules **rules)
 {
     const struct hlt_options *options = &self->options;
@@ -136,9 +156,10 @@ static bool read_files(struct plugin *self, struct hlt_rules **rules)
         good = false;
     } else {
         hlt_policy_set_compat(policy, hlt_plugin_compat(options));
-        self->views = hlt_views_new(policy);
+        self->views = hlt_views_new(self, policy);
         good = good && self->views != NULL;
     }
+    good = read_shadow(self, &problems) && good;
     enum hlt_rc rc = options->rules_file != NULL
                          ? hlt_rules_load(rules, options->rules_file, &problems)
                          : hlt_rules_builtin(rules);
@@ -242,12 +263,14 @@ static void note_files(struct plugin *self)
 
     hlt_engine_system(self->engine, hlt_plugin_now(), "keys_reload_failed", NULL);
     hlt_engine_system(self->engine, hlt_plugin_now(), "rules_reload_failed", NULL);
+    hlt_engine_system(self->engine, hlt_plugin_now(), "shadow_reload_failed", NULL);
     hlt_engine_system(self->engine, hlt_plugin_now(), "policy_reload_failed", self->fell_back);
     if (self->fell_back == NULL &&
         hlt_reload_keep(&self->options, hlt_views_policy(self->views), &err) != HLT_OK) {
         hlt_say(self->options.log_level, HLT_LOG_WARNING,
                 "no copy of the policy is kept for acl_fallback: %s", err.msg);
     }
+    hlt_views_compare(self->views, hlt_plugin_now());
 }
 
 static bool register_hooks(struct plugin *self)

@@ -119,15 +119,30 @@ void hlt_control_audit(struct plugin *self, struct hlt_now now, const struct hlt
 
 /* --- views.c --- */
 /* Take `policy` over as the one in force. NULL without memory: then the policy is freed. */
-struct hlt_views *hlt_views_new(struct hlt_policy *policy);
-/* Swap the policy in force; takes `policy` over in any case. Views bound to the old one are bound
- * again when next asked, and freed in slices by hlt_views_sweep. False without memory: the old
- * policy stays. */
+struct hlt_views *hlt_views_new(struct plugin *self, struct hlt_policy *policy);
+/* Swap the policy in force; takes `policy` over in any case. Clients bound to the old one are bound
+ * again when they next ask or by hlt_views_sweep. False without memory: the old policy stays. */
 bool hlt_views_swap(struct hlt_views *views, struct hlt_policy *policy);
-/* Free a slice of what is left of replaced policies. */
+/* The same of the shadow policy: asked beside the one in force, without effect. */
+bool hlt_views_swap_shadow(struct hlt_views *views, struct hlt_policy *policy);
+/* After a swap of either, and once when the engine is there: which policies the shadow's counts are
+ * about. */
+void hlt_views_compare(struct hlt_views *views, struct hlt_now now);
+/* Each tick: work off a slice of what is left of replaced policies. After the last one
+ * hlt_reload_tell_change is called. */
 void hlt_views_sweep(struct hlt_views *views);
 void hlt_views_free(struct hlt_views *views); /* after the engine; accepts NULL */
 const struct hlt_policy *hlt_views_policy(const struct hlt_views *views);
+const struct hlt_policy *hlt_views_shadow(const struct hlt_views *views); /* NULL: there is none */
+/* Whom a new policy changed, by each client's last questions (recent.h). */
+#define HLT_CHANGE_EXAMPLES 5
+struct hlt_policy_change {
+    uint64_t clients; /* that were bound to the policy before */
+    uint64_t changed; /* of them, who gets another answer to a question of his */
+    uint64_t lost;    /* of them, who loses a subscription he holds */
+    unsigned example_count;
+    char example[HLT_CHANGE_EXAMPLES][512];
+};
 /* The engine's on_view_free. */
 void hlt_views_drop(void *view);
 /* Decide for a session; binds its view if there is none of the policy in force. Without memory:
@@ -137,6 +152,9 @@ void hlt_views_decide_session(struct hlt_views *views, struct hlt_session *sessi
 /* Decide for another login, by a bounded cache of views. */
 void hlt_views_decide_other(struct hlt_views *views, const char *client_id, const char *user,
                             enum hlt_access access, const char *topic, struct hlt_decision *out);
+
+/* A subscription that the policy granted was refused for another reason. */
+void hlt_views_not_held(struct hlt_views *views, struct hlt_session *session, const char *filter);
 
 /* What a session's last decision was bound to; NULL if it was never asked. */
 const struct hlt_view *hlt_views_view(const struct hlt_session *session);
@@ -172,6 +190,8 @@ void hlt_reload_free(struct hlt_reload *reload);
 enum hlt_rc hlt_reload_keep(const struct hlt_options *options, const struct hlt_policy *policy,
                             struct hlt_err *err);
 const char *hlt_reload_keep_folder(const struct hlt_options *options, char *out, size_t out_bytes);
+/* Whom the policy that was put in force last has changed: log, heartbeat and audit. */
+void hlt_reload_tell_change(struct plugin *self, const struct hlt_policy_change *change);
 /* Tell heartbeat and log which keys, policy and rules are in force. */
 void hlt_reload_note(struct plugin *self);
 

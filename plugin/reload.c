@@ -22,9 +22,9 @@
 #include "plugin.h"
 
 #define LOOK_MS 1000 /* a changed file is noticed within this time */
-#define FILES_MAX (HLT_KEY_SOURCES_MAX + 2)
+#define FILES_MAX (HLT_KEY_SOURCES_MAX + 3)
 
-enum part { PART_KEYS, PART_POLICY, PART_RULES, PARTS };
+enum part { PART_KEYS, PART_POLICY, PART_SHADOW, PART_RULES, PARTS };
 
 static const struct {
     const char *name, *alert;
@@ -32,6 +32,7 @@ static const struct {
 } parts[PARTS] = {
     {"keys", "keys_reload_failed", HLT_AUDIT_KEYS},
     {"policy", "policy_reload_failed", HLT_AUDIT_POLICY},
+    {"shadow policy", "shadow_reload_failed", HLT_AUDIT_POLICY},
     {"rules", "rules_reload_failed", HLT_AUDIT_RULES},
 };
 
@@ -40,7 +41,7 @@ struct result {
     bool tried[PARTS], good[PARTS];
     struct hlt_problems problems[PARTS];
     struct hlt_keyset *keys;
-    struct hlt_policy *policy;
+    struct hlt_policy *policy, *shadow;
     struct hlt_rules *rules;
 };
 
@@ -106,6 +107,15 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
             keep_policy(options, result->policy, problems);
         }
         break;
+    case PART_SHADOW:
+        if (options->acl_shadow_file == NULL) {
+            return;
+        }
+        rc = hlt_policy_load(&result->shadow, options->acl_shadow_file, problems);
+        if (rc == HLT_OK) {
+            hlt_policy_set_compat(result->shadow, hlt_plugin_compat(options));
+        }
+        break;
     case PART_RULES:
         if (options->rules_file == NULL) {
             return; /* the built-in rules do not change */
@@ -128,6 +138,7 @@ static void result_free(struct result *result)
     }
     hlt_keyset_free(result->keys);
     hlt_policy_free(result->policy);
+    hlt_policy_free(result->shadow);
     hlt_rules_free(result->rules);
     free(result);
 }
@@ -135,7 +146,7 @@ static void result_free(struct result *result)
 /* Look at the files, read what changed (all, if asked), hand it over. */
 static void look(struct hlt_reload *reload)
 {
-    bool wanted[PARTS] = {false, false, false};
+    bool wanted[PARTS] = {false};
     bool any = false;
 
     if (atomic_load(&reload->result) != NULL) {
@@ -225,6 +236,7 @@ struct hlt_reload *hlt_reload_new(const struct hlt_options *options)
         watch(reload, options->keys[i].path, PART_KEYS);
     }
     watch(reload, options->acl_file, PART_POLICY);
+    watch(reload, options->acl_shadow_file, PART_SHADOW);
     watch(reload, options->rules_file, PART_RULES);
     return reload;
 }
@@ -276,6 +288,10 @@ void hlt_reload_note(struct plugin *self)
 
     (void)snprintf(count, sizeof(count), "%zu", hlt_keyset_count(self->keys));
     hlt_engine_note(self->engine, "policy", hlt_policy_digest(hlt_views_policy(self->views)));
+    if (hlt_views_shadow(self->views) != NULL) {
+        hlt_engine_note(self->engine, "shadowPolicy",
+                        hlt_policy_digest(hlt_views_shadow(self->views)));
+    }
     hlt_engine_note(self->engine, "rules", hlt_engine_rules(self->engine)->digest);
     hlt_engine_note(self->engine, "keys", count);
 }
@@ -299,12 +315,20 @@ static bool put_into_force(struct plugin *self, struct hlt_now now, struct resul
             result->policy = NULL;
         }
         break;
+    case PART_SHADOW:
+        if (strcmp(hlt_policy_digest(result->shadow),
+                   hlt_policy_digest(hlt_views_shadow(self->views))) != 0) {
+            done = hlt_views_swap_shadow(self->views, result->shadow);
+            result->shadow = NULL;
+        }
+        break;
     case PART_RULES:
         hlt_engine_set_rules(self->engine, result->rules, now);
         result->rules = NULL;
         break;
     case PARTS: break;
     }
+    hlt_views_compare(self->views, now);
     return done;
 }
 
@@ -315,9 +339,11 @@ static void describe_part(const struct plugin *self, enum part part, char *out, 
     size_t len;
 
     if (part != PART_KEYS) {
-        (void)snprintf(out, out_bytes, "%s",
-                       part == PART_POLICY ? hlt_policy_digest(hlt_views_policy(self->views))
-                                           : hlt_engine_rules(self->engine)->digest);
+        const char *digest = part == PART_RULES ? hlt_engine_rules(self->engine)->digest
+                             : part == PART_SHADOW
+                                 ? hlt_policy_digest(hlt_views_shadow(self->views))
+                                 : hlt_policy_digest(hlt_views_policy(self->views));
+        (void)snprintf(out, out_bytes, "%s", digest);
         return;
     }
     (void)snprintf(out, out_bytes, "%zu keys:", count);
@@ -363,7 +389,8 @@ static void pick_up_part(struct plugin *self, struct hlt_now now, struct result 
     audit_part(self, now, part, text);
     hlt_say(self->options.log_level, HLT_LOG_ERR,
             "the %s could not be read again: the old %s %s in force until the above is mended",
-            parts[part].name, parts[part].name, part == PART_POLICY ? "stays" : "stay");
+            parts[part].name, parts[part].name,
+            part == PART_POLICY || part == PART_SHADOW ? "stays" : "stay");
 }
 
 void hlt_reload_pick_up(struct plugin *self, struct hlt_now now)
@@ -380,6 +407,29 @@ void hlt_reload_pick_up(struct plugin *self, struct hlt_now now)
     result_free(result);
     hlt_reload_note(self);
     wake(self->reload); /* a request may have come while this one waited */
+}
+
+void hlt_reload_tell_change(struct plugin *self, const struct hlt_policy_change *change)
+{
+    char text[64];
+
+    (void)snprintf(text, sizeof(text), "%llu of %llu clients change, %llu lose a subscription",
+                   (unsigned long long)change->changed, (unsigned long long)change->clients,
+                   (unsigned long long)change->lost);
+    hlt_engine_note(self->engine, "policyChange", text);
+    hlt_engine_audit(self->engine, self->now,
+                     &(struct hlt_audit_event){.type = HLT_AUDIT_POLICY,
+                                               .subject = parts[PART_POLICY].name,
+                                               .reason = "compared",
+                                               .detail = text});
+    hlt_say(self->options.log_level, HLT_LOG_NOTICE, "policy %s: %s%s",
+            hlt_policy_digest(hlt_views_policy(self->views)), text,
+            change->changed > change->example_count ? ", such as:"
+            : change->changed > 0                   ? ":"
+                                                    : "");
+    for (unsigned i = 0; i < change->example_count; i++) {
+        hlt_say(self->options.log_level, HLT_LOG_NOTICE, "policy change: %s", change->example[i]);
+    }
 }
 
 /* SIGHUP. Any error here would end a 2.1 broker, or leave a 2.0 one without its own access control;

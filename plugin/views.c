@@ -1,58 +1,91 @@
-/* views.c - the policy in force, the ones it replaced, and who is bound to which.
+/* views.c - the policy in force, the ones it replaced, the shadow beside it, and who is bound to
+ * which.
  *
  * A reload must not stop the broker while 100,000 sessions are bound again: a view is bound when
- * its client next asks, and what is left of an old policy is freed in slices on the ticks. */
+ * its client next asks, or on one of the next ticks, where what is left of an old policy goes in
+ * slices. Whenever a client leaves one view of the policy in force for the next, its last questions
+ * are put to both: so a reload can tell whom it changes, and who loses a subscription. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../acl/explain.h"
 #include "../acl/limit.h"
 #include "../shared/hash.h"
+#include "../shared/text.h"
 #include "plugin.h"
+#include "recent.h"
 
 #define OTHERS 1024u        /* cached views of other logins, a power of two */
 #define OTHERS_KEY_MAX 512u /* longer client id and user name together: bound for each question */
 #define SWEEP_VIEWS 500u    /* views freed a tick: well under a millisecond */
-
+#define SWEEP_COMPARED 50u  /* clients bound again and compared a tick: about half a millisecond */
+#define NOTES_A_TICK                                                                               \
+    256u                /* questions looked up among a client's last ones; at higher rates the     \
+                           rest of a tick's go unseen, and are seen in another */
 #define ASKED_BYTES 64u /* longer topics are decided each time */
+#define WHO_BYTES 256u  /* of a name in the shadow's report */
 
 /* A policy and the views bound to it. */
 struct box {
     struct hlt_policy *policy;
-    uint64_t generation;
     struct bound *views;
     struct box *next; /* older, replaced ones */
 };
 
-/* A view in its box's list. A session's `view` points here, even after the view itself was swept.
- */
+/* A view in its box's list. */
 struct bound {
-    struct hlt_view *view;
+    struct hlt_view *view; /* NULL: none */
     struct box *box;
     struct bound *prev, *next;
-    /* The last question and its answer: a device asks the same one for each of its messages. */
+    struct client *client;
+};
+
+/* One policy over time: the one in force, or the shadow (which there may be none of). */
+struct track {
+    struct box *current;
+    struct box *replaced;
+};
+
+/* Who asks. A session's `view` points here. */
+struct client {
+    /* The last question and its answer: a device asks the same one for each of its messages. What
+     * that needs comes first. */
+    char asked[ASKED_BYTES];
     struct hlt_decision said;
+    uint32_t row; /* the shadow's, if it differed */
+    bool differed;
     uint8_t asked_access;
     uint8_t asked_len; /* 0: nothing yet */
-    char asked[ASKED_BYTES];
+    struct bound active, shadow;
+    struct hlt_views *views;
+    struct hlt_session *session;  /* NULL: another login */
+    const char *client_id, *user; /* of another login */
+    struct hlt_recent *recent;
+    uint64_t login; /* whose subscriptions `recent` holds */
+    bool durable;
 };
 
 struct other {
     char *key; /* client id, NUL, user name, NUL */
     size_t key_len;
-    struct bound bound;
+    struct client client;
 };
 
 struct hlt_views {
-    struct box *current;
-    struct box *replaced;
-    uint64_t generation;
+    struct plugin *plugin; /* its engine and clock */
+    struct track active, shadow;
+    struct hlt_recent_pool recents;
+    unsigned notes_left; /* this tick */
+    bool reporting;      /* a policy was swapped in, and not all clients have been compared */
+    struct hlt_policy_change change;
     struct hlt_hash_key key;
     struct other other[OTHERS];
 };
 
 /* --- boxes --- */
 
-static struct box *box_new(struct hlt_policy *policy, uint64_t generation)
+static struct box *box_new(struct hlt_policy *policy)
 {
     struct box *box = calloc(1, sizeof(*box));
 
@@ -61,7 +94,6 @@ static struct box *box_new(struct hlt_policy *policy, uint64_t generation)
         return NULL;
     }
     box->policy = policy;
-    box->generation = generation;
     return box;
 }
 
@@ -72,7 +104,6 @@ static void unbind(struct bound *bound)
     }
     hlt_view_free(bound->view);
     bound->view = NULL;
-    bound->asked_len = 0;
     if (bound->prev != NULL) {
         bound->prev->next = bound->next;
     } else {
@@ -85,21 +116,20 @@ static void unbind(struct bound *bound)
     bound->prev = bound->next = NULL;
 }
 
-static bool bind(struct bound *bound, struct box *box, const struct hlt_subject *subject)
+/* Give the client this view of the box's policy instead of the one it has. */
+static void attach(struct client *client, struct bound *bound, struct box *box,
+                   struct hlt_view *view)
 {
     unbind(bound);
-    bound->view = hlt_policy_bind(box->policy, subject);
-    if (bound->view == NULL) {
-        return false;
-    }
+    client->asked_len = 0;
+    bound->client = client;
+    bound->view = view;
     bound->box = box;
-    bound->prev = NULL;
     bound->next = box->views;
     if (box->views != NULL) {
         box->views->prev = bound;
     }
     box->views = bound;
-    return true;
 }
 
 static void box_free(struct box *box)
@@ -114,9 +144,36 @@ static void box_free(struct box *box)
     free(box);
 }
 
-/* --- the policy in force --- */
+static void track_free(struct track *track)
+{
+    while (track->replaced != NULL) {
+        struct box *box = track->replaced;
+        track->replaced = box->next;
+        box_free(box);
+    }
+    box_free(track->current);
+    track->current = NULL;
+}
 
-struct hlt_views *hlt_views_new(struct hlt_policy *policy)
+/* False without memory: the policy stays as it is. Takes `policy` over in any case. */
+static bool track_swap(struct track *track, struct hlt_policy *policy)
+{
+    struct box *box = box_new(policy);
+
+    if (box == NULL) {
+        return false;
+    }
+    if (track->current != NULL) {
+        track->current->next = track->replaced;
+        track->replaced = track->current;
+    }
+    track->current = box;
+    return true;
+}
+
+/* --- the policies --- */
+
+struct hlt_views *hlt_views_new(struct plugin *self, struct hlt_policy *policy)
 {
     struct hlt_views *views = calloc(1, sizeof(*views));
 
@@ -125,44 +182,202 @@ struct hlt_views *hlt_views_new(struct hlt_policy *policy)
         free(views);
         return NULL;
     }
-    views->generation = 1; /* 0 is "never bound" in a session */
-    views->current = box_new(policy, views->generation);
-    if (views->current == NULL) {
+    views->plugin = self;
+    views->recents.bytes_max = self->options.max_recent_bytes;
+    views->notes_left = NOTES_A_TICK;
+    if (!track_swap(&views->active, policy)) {
         free(views);
         return NULL;
     }
     return views;
 }
 
+const struct hlt_policy *hlt_views_policy(const struct hlt_views *views)
+{
+    return views->active.current->policy;
+}
+
+const struct hlt_policy *hlt_views_shadow(const struct hlt_views *views)
+{
+    return views->shadow.current != NULL ? views->shadow.current->policy : NULL;
+}
+
+void hlt_views_compare(struct hlt_views *views, struct hlt_now now)
+{
+    const struct hlt_policy *shadow = hlt_views_shadow(views);
+
+    hlt_shadow_begin(hlt_engine_shadow(views->plugin->engine),
+                     hlt_policy_digest(hlt_views_policy(views)),
+                     shadow != NULL ? hlt_policy_digest(shadow) : NULL, now.wall_ms);
+}
+
 bool hlt_views_swap(struct hlt_views *views, struct hlt_policy *policy)
 {
-    struct box *box = box_new(policy, views->generation + 1);
-
-    if (box == NULL) {
+    if (!track_swap(&views->active, policy)) {
         return false;
     }
-    views->generation++;
-    views->current->next = views->replaced;
-    views->replaced = views->current;
-    views->current = box;
+    views->change = (struct hlt_policy_change){0};
+    views->reporting = true;
+    return true;
+}
+
+bool hlt_views_swap_shadow(struct hlt_views *views, struct hlt_policy *policy)
+{
+    return track_swap(&views->shadow, policy);
+}
+
+/* --- what a new policy changes --- */
+
+/* "site.acl:14: allow read #"; NULL: no rule spoke. */
+static const char *rule_text(const struct hlt_policy *policy, uint32_t rule, char *out,
+                             size_t out_bytes)
+{
+    struct hlt_rule_ref ref;
+
+    hlt_policy_rule(policy, rule, &ref);
+    if (ref.line == 0) {
+        return NULL;
+    }
+    (void)snprintf(out, out_bytes, "%s:%u: %s", ref.file, ref.line, ref.text);
+    return out;
+}
+
+/* "client d1 may no longer write x/y (site.acl:14: deny write x/#)" */
+static void keep_example(struct hlt_views *views, const struct client *client,
+                         const struct hlt_recent_pair *pair, const struct hlt_decision *is)
+{
+    struct hlt_policy_change *change = &views->change;
+    char line[512], rule[256];
+
+    if (change->example_count == HLT_CHANGE_EXAMPLES) {
+        return;
+    }
+    const char *by = rule_text(hlt_views_policy(views), is->rule, rule, sizeof(rule));
+    (void)snprintf(line, sizeof(line), "client %.64s may %s %s %.128s (%s)",
+                   client->session != NULL ? client->session->client_id : client->client_id,
+                   is->verdict == HLT_ALLOW ? "now" : "no longer", hlt_access_word(pair->access),
+                   pair->topic, by != NULL ? by : "no rule allows it");
+    (void)hlt_printable(change->example[change->example_count++], sizeof(change->example[0]), line,
+                        strlen(line));
+}
+
+/* Put the client's last questions to its view of before and to the one it gets. */
+static void compare(struct hlt_views *views, struct client *client, const struct hlt_view *before,
+                    const struct hlt_view *after, bool by_policy)
+{
+    const char *lost[HLT_RECENT_HELD_MAX];
+    size_t lost_count = 0;
+    struct hlt_recent_pair pair;
+    bool changed = false;
+
+    for (size_t i = 0; hlt_recent_at(client->recent, i, &pair); i++) {
+        struct hlt_decision was, is;
+
+        hlt_policy_decide(before, pair.access, pair.topic, &was);
+        hlt_policy_decide(after, pair.access, pair.topic, &is);
+        if ((was.verdict == HLT_ALLOW) == (is.verdict == HLT_ALLOW)) {
+            continue;
+        }
+        if (by_policy && !changed) {
+            keep_example(views, client, &pair, &is);
+        }
+        changed = true;
+        if (pair.held && is.verdict != HLT_ALLOW && lost_count < HLT_RECENT_HELD_MAX) {
+            lost[lost_count++] = pair.topic;
+        }
+    }
+    if (by_policy) {
+        views->change.clients++;
+        views->change.changed += changed;
+        views->change.lost += lost_count > 0;
+    }
+    if (lost_count > 0 && client->session != NULL) {
+        hlt_engine_subscriptions_lost(views->plugin->engine, views->plugin->now, client->session,
+                                      lost, lost_count);
+    }
+}
+
+static struct hlt_subject subject_of(const struct client *client)
+{
+    const struct hlt_claims *claims = client->session != NULL ? client->session->claims : NULL;
+
+    if (claims == NULL) {
+        return (struct hlt_subject){.client_id = client->client_id, .user = client->user};
+    }
+    return (struct hlt_subject){
+        .client_id = client->session->client_id,
+        .user = claims->sub,
+        .device_id = claims->sub,
+        .claims = claims->json,
+        .claims_len = claims->json_len,
+    };
+}
+
+/* Bind the client to the policy in force. False without memory; it then has no view. */
+static bool bind_active(struct hlt_views *views, struct client *client)
+{
+    struct hlt_subject subject = subject_of(client);
+    struct hlt_view *view = hlt_policy_bind(hlt_views_policy(views), &subject);
+
+    if (view == NULL) {
+        unbind(&client->active);
+        return false;
+    }
+    if (client->active.view != NULL) {
+        compare(views, client, client->active.view, view,
+                client->active.box != views->active.current);
+    }
+    attach(client, &client->active, views->active.current, view);
+    return true;
+}
+
+/* True: the track is free of old policies. */
+static bool sweep_track(struct hlt_views *views, struct track *track, bool compared)
+{
+    unsigned freed = 0, bound_again = 0;
+
+    while (track->replaced != NULL) {
+        struct box *box = track->replaced;
+        while (box->views != NULL) {
+            struct client *client = box->views->client;
+            if (freed++ == SWEEP_VIEWS || bound_again == SWEEP_COMPARED) {
+                return false;
+            }
+            if (compared && client->recent != NULL) {
+                bound_again++;
+                (void)bind_active(views, client);
+            } else {
+                views->change.clients += compared;
+                unbind(box->views);
+            }
+        }
+        track->replaced = box->next;
+        box_free(box);
+    }
     return true;
 }
 
 void hlt_views_sweep(struct hlt_views *views)
 {
-    unsigned freed = 0;
+    struct hlt_counters *counters = hlt_engine_counters(views->plugin->engine);
 
-    while (views->replaced != NULL) {
-        struct box *box = views->replaced;
-        while (box->views != NULL) {
-            if (freed++ == SWEEP_VIEWS) {
-                return;
-            }
-            unbind(box->views);
-        }
-        views->replaced = box->next;
-        box_free(box);
+    views->notes_left = NOTES_A_TICK;
+    counters->recent_dropped = views->recents.dropped;
+    (void)sweep_track(views, &views->shadow, false);
+    if (sweep_track(views, &views->active, true) && views->reporting) {
+        views->reporting = false;
+        counters->clients_changed += views->change.changed;
+        hlt_reload_tell_change(views->plugin, &views->change);
     }
+}
+
+static void client_clear(struct client *client)
+{
+    unbind(&client->active);
+    unbind(&client->shadow);
+    hlt_recent_free(client->recent, &client->views->recents);
+    client->recent = NULL;
+    client->asked_len = 0;
 }
 
 void hlt_views_free(struct hlt_views *views)
@@ -170,32 +385,26 @@ void hlt_views_free(struct hlt_views *views)
     if (views == NULL) {
         return;
     }
-    while (views->replaced != NULL) {
-        struct box *box = views->replaced;
-        views->replaced = box->next;
-        box_free(box);
-    }
-    box_free(views->current);
     for (size_t i = 0; i < OTHERS; i++) {
-        free(views->other[i].key);
+        if (views->other[i].key != NULL) {
+            client_clear(&views->other[i].client);
+            free(views->other[i].key);
+        }
     }
+    track_free(&views->active);
+    track_free(&views->shadow);
     free(views);
-}
-
-const struct hlt_policy *hlt_views_policy(const struct hlt_views *views)
-{
-    return views->current->policy;
 }
 
 /* --- deciding --- */
 
 void hlt_views_drop(void *view)
 {
-    struct bound *bound = view;
+    struct client *client = view;
 
-    if (bound != NULL) {
-        unbind(bound);
-        free(bound);
+    if (client != NULL) {
+        client_clear(client);
+        free(client);
     }
 }
 
@@ -204,65 +413,155 @@ static void decide_deny(struct hlt_decision *out)
     *out = (struct hlt_decision){.verdict = HLT_DENY, .rule = UINT32_MAX, .bound_device = false};
 }
 
-/* The answer follows from view, access and topic alone, and goes when the view does. */
-static void decide_bound(struct bound *bound, enum hlt_access access, const char *topic,
-                         struct hlt_decision *out)
+/* What the shadow would have said; where it differs, the row that counts it. */
+static void ask_shadow(struct hlt_views *views, struct client *client, enum hlt_access access,
+                       const char *topic)
 {
-    size_t len = strnlen(topic, ASKED_BYTES);
+    struct hlt_shadow *counts = hlt_engine_shadow(views->plugin->engine);
+    char who[WHO_BYTES], active_text[512], shadow_text[512];
+    struct hlt_decision said;
 
-    if (len > 0 && len == bound->asked_len && access == bound->asked_access &&
-        memcmp(topic, bound->asked, len) == 0) {
-        *out = bound->said;
+    client->differed = false;
+    if (client->shadow.box != views->shadow.current) {
+        struct hlt_subject subject = subject_of(client);
+        struct hlt_view *view = hlt_policy_bind(hlt_views_shadow(views), &subject);
+        if (view == NULL) {
+            unbind(&client->shadow);
+            return;
+        }
+        attach(client, &client->shadow, views->shadow.current, view);
+    }
+    hlt_policy_decide(client->shadow.view, access, topic, &said);
+    if ((said.verdict == HLT_ALLOW) == (client->said.verdict == HLT_ALLOW)) {
         return;
     }
-    hlt_policy_decide(bound->view, access, topic, out);
-    if (len < ASKED_BYTES) {
-        memcpy(bound->asked, topic, len);
-        bound->asked_len = (uint8_t)len;
-        bound->asked_access = (uint8_t)access;
-        bound->said = *out;
+    (void)snprintf(who, sizeof(who), "%s",
+                   client->session != NULL   ? client->session->claims->sub
+                   : client->user[0] != '\0' ? client->user
+                                             : client->client_id);
+    struct hlt_shadow_case what = {.who = who,
+                                   .access = hlt_access_word(access),
+                                   .topic = topic,
+                                   .allowed = client->said.verdict == HLT_ALLOW,
+                                   .active_rule = client->said.rule,
+                                   .shadow_rule = said.rule};
+    client->differed = true;
+    client->row = hlt_shadow_find(counts, &what);
+    if (client->row == HLT_SHADOW_NONE) {
+        what.active_text =
+            rule_text(hlt_views_policy(views), client->said.rule, active_text, sizeof(active_text));
+        what.shadow_text =
+            rule_text(hlt_views_shadow(views), said.rule, shadow_text, sizeof(shadow_text));
+        client->row = hlt_shadow_add(counts, &what, views->plugin->now.wall_ms);
     }
 }
 
-static bool bind_session(struct hlt_views *views, struct hlt_session *session)
+static void count_shadow(struct hlt_views *views, const struct client *client)
 {
-    const struct hlt_claims *claims = session->claims;
-    struct hlt_subject subject = {
-        .client_id = session->client_id,
-        .user = claims->sub,
-        .device_id = claims->sub,
-        .claims = claims->json,
-        .claims_len = claims->json_len,
-    };
+    struct hlt_shadow *counts = hlt_engine_shadow(views->plugin->engine);
+    struct hlt_counters *counters = hlt_engine_counters(views->plugin->engine);
+    bool allowed = client->said.verdict == HLT_ALLOW;
 
-    if (session->view == NULL) {
-        session->view = calloc(1, sizeof(struct bound));
-        if (session->view == NULL) {
-            return false;
+    if (!client->differed) {
+        hlt_shadow_agree(counts);
+        return;
+    }
+    *(allowed ? &counters->shadow_would_deny : &counters->shadow_would_allow) += 1;
+    counters->shadow_rest += client->row == HLT_SHADOW_NONE;
+    hlt_shadow_count(counts, client->row, allowed, views->plugin->now.wall_ms);
+}
+
+/* A clean start holds no subscription of before; a subscription that was granted is held until it
+ * is given up. What was asked by others of an UNSUBSCRIBE is of no use. */
+static void note(struct hlt_views *views, struct client *client, enum hlt_access access,
+                 const char *topic)
+{
+    const struct hlt_session *session = client->session;
+    bool held = access == HLT_SUBSCRIBE && client->said.verdict == HLT_ALLOW;
+
+    if (session != NULL && client->login != session->login) {
+        if (!client->durable || !session->durable) {
+            hlt_recent_release_all(client->recent, &views->recents);
+        }
+        client->login = session->login;
+        client->durable = session->durable;
+    }
+    if (access == HLT_UNSUBSCRIBE) {
+        hlt_recent_release(client->recent, &views->recents, topic);
+    } else if (access == HLT_SUBSCRIBE || views->notes_left > 0) {
+        views->notes_left -= views->notes_left > 0;
+        hlt_recent_note(&client->recent, &views->recents, access, topic, strlen(topic), held);
+    }
+}
+
+/* The answer follows from views, access and topic alone, and goes when a view does. */
+static void ask(struct hlt_views *views, struct client *client, enum hlt_access access,
+                const char *topic, struct hlt_decision *out)
+{
+    size_t len = strnlen(topic, ASKED_BYTES);
+    bool same = len > 0 && len == client->asked_len && access == client->asked_access &&
+                (views->shadow.current == NULL || client->shadow.box == views->shadow.current) &&
+                memcmp(topic, client->asked, len) == 0;
+
+    if (!same) {
+        client->asked_len = 0;
+        hlt_policy_decide(client->active.view, access, topic, &client->said);
+        if (views->shadow.current != NULL) {
+            ask_shadow(views, client, access, topic);
+        }
+        note(views, client, access, topic);
+        if (len < ASKED_BYTES) {
+            memcpy(client->asked, topic, len);
+            client->asked_len = (uint8_t)len;
+            client->asked_access = (uint8_t)access;
         }
     }
-    if (!bind(session->view, views->current, &subject)) {
-        return false;
+    if (views->shadow.current != NULL) {
+        count_shadow(views, client);
     }
-    session->view_generation = views->generation;
-    return true;
+    *out = client->said;
 }
 
 void hlt_views_decide_session(struct hlt_views *views, struct hlt_session *session,
                               enum hlt_access access, const char *topic, struct hlt_decision *out)
 {
-    if ((session->view == NULL || session->view_generation != views->generation) &&
-        !bind_session(views, session)) {
-        session->view_generation = 0;
-        decide_deny(out);
-        return;
+    struct client *client = session->view;
+
+    if (client == NULL) {
+        client = calloc(1, sizeof(*client));
+        if (client == NULL) {
+            decide_deny(out);
+            return;
+        }
+        client->views = views;
+        client->session = session;
+        client->login = session->login;
+        client->durable = session->durable;
+        session->view = client;
     }
-    decide_bound(session->view, access, topic, out);
+    if (session->rebind || client->active.box != views->active.current) {
+        if (!bind_active(views, client)) {
+            decide_deny(out);
+            return;
+        }
+        unbind(&client->shadow); /* of the old claims */
+        session->rebind = false;
+    }
+    ask(views, client, access, topic, out);
 }
 
-/* The cache's slot for this client, bound to the policy in force. NULL: too long to keep, or no
- * memory. */
-static struct bound *other_bound(struct hlt_views *views, const struct hlt_subject *subject)
+void hlt_views_not_held(struct hlt_views *views, struct hlt_session *session, const char *filter)
+{
+    struct client *client = session->view;
+
+    if (client != NULL) {
+        hlt_recent_release(client->recent, &views->recents, filter);
+        client->asked_len = 0; /* it is held if it is granted the next time */
+    }
+}
+
+/* The cache's client, bound to the policy in force. NULL: too long to keep, or no memory. */
+static struct client *other_client(struct hlt_views *views, const struct hlt_subject *subject)
 {
     char key[OTHERS_KEY_MAX + 2];
     size_t id_len = strlen(subject->client_id);
@@ -275,46 +574,50 @@ static struct bound *other_bound(struct hlt_views *views, const struct hlt_subje
     memcpy(key + id_len + 1, subject->user, user_len + 1);
     size_t len = id_len + user_len + 2;
     struct other *other = &views->other[hlt_hash(&views->key, key, len) & (OTHERS - 1)];
+    struct client *client = &other->client;
     bool same = other->key != NULL && other->key_len == len && memcmp(other->key, key, len) == 0;
-    if (same && other->bound.box == views->current) {
-        return &other->bound;
-    }
     if (!same) {
         char *copy = malloc(len);
         if (copy == NULL) {
             return NULL;
         }
         memcpy(copy, key, len);
-        unbind(&other->bound);
-        free(other->key);
+        if (other->key != NULL) {
+            client_clear(client);
+            free(other->key);
+        }
+        client->views = views;
         other->key = copy;
         other->key_len = len;
+        client->client_id = copy;
+        client->user = copy + id_len + 1;
     }
-    return bind(&other->bound, views->current, subject) ? &other->bound : NULL;
+    return client->active.box == views->active.current || bind_active(views, client) ? client
+                                                                                     : NULL;
 }
 
 const struct hlt_view *hlt_views_view(const struct hlt_session *session)
 {
-    const struct bound *bound = session->view;
+    const struct client *client = session->view;
 
-    return bound != NULL ? bound->view : NULL;
+    return client != NULL ? client->active.view : NULL;
 }
 
 const char *hlt_views_limit_other(struct hlt_views *views, const char *client_id, const char *user,
                                   const char *topic, size_t payload_bytes, int qos, bool retain)
 {
     struct hlt_subject subject = {.client_id = client_id, .user = user != NULL ? user : ""};
-    const struct bound *bound;
+    const struct client *client;
     const char *why = "memory";
 
-    if (hlt_policy_limit_count(views->current->policy) == 0) {
+    if (hlt_policy_limit_count(hlt_views_policy(views)) == 0) {
         return NULL;
     }
-    bound = other_bound(views, &subject);
-    if (bound != NULL) {
-        return hlt_limit_message(bound->view, topic, payload_bytes, qos, retain);
+    client = other_client(views, &subject);
+    if (client != NULL) {
+        return hlt_limit_message(client->active.view, topic, payload_bytes, qos, retain);
     }
-    struct hlt_view *once = hlt_policy_bind(views->current->policy, &subject);
+    struct hlt_view *once = hlt_policy_bind(hlt_views_policy(views), &subject);
     if (once != NULL) {
         why = hlt_limit_message(once, topic, payload_bytes, qos, retain);
         hlt_view_free(once);
@@ -326,13 +629,13 @@ void hlt_views_decide_other(struct hlt_views *views, const char *client_id, cons
                             enum hlt_access access, const char *topic, struct hlt_decision *out)
 {
     struct hlt_subject subject = {.client_id = client_id, .user = user != NULL ? user : ""};
-    const struct bound *bound = other_bound(views, &subject);
+    struct client *client = other_client(views, &subject);
 
-    if (bound != NULL) {
-        hlt_policy_decide(bound->view, access, topic, out);
+    if (client != NULL) {
+        ask(views, client, access, topic, out);
         return;
     }
-    struct hlt_view *once = hlt_policy_bind(views->current->policy, &subject);
+    struct hlt_view *once = hlt_policy_bind(hlt_views_policy(views), &subject);
     if (once == NULL) {
         decide_deny(out);
         return;

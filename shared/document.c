@@ -195,19 +195,25 @@ char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_devi
     return print(root);
 }
 
-char *hlt_document_event(const struct hlt_device *device, const char *type, const char *reason,
-                         const char *client_id, int64_t wall_ms)
+char *hlt_document_event(const struct hlt_device *device, const struct hlt_event *event,
+                         int64_t wall_ms)
 {
     cJSON *root = cJSON_CreateObject();
 
     cJSON_AddNumberToObject(root, "v", 1);
     cJSON_AddStringToObject(root, "deviceId", device->id);
-    cJSON_AddStringToObject(root, "type", type);
-    add_text(root, "reason", reason);
-    add_text(root, "clientId", client_id);
+    cJSON_AddStringToObject(root, "type", event->type);
+    add_text(root, "reason", event->reason);
+    add_text(root, "clientId", event->client_id);
     add_text(root, "address", device->address);
     if (device->token_exp_s > 0) {
         add_date(root, "tokenExp", device->token_exp_s * 1000);
+    }
+    if (event->filter_count > 0) {
+        cJSON *filters = cJSON_AddArrayToObject(root, "filters");
+        for (size_t i = 0; i < event->filter_count; i++) {
+            cJSON_AddItemToArray(filters, cJSON_CreateString(event->filters[i]));
+        }
     }
     add_date(root, "time", wall_ms);
     cJSON_AddNumberToObject(root, "ts", (double)wall_ms);

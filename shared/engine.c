@@ -74,7 +74,8 @@ enum hlt_rc hlt_engine_new(struct hlt_engine **out, const struct hlt_engine_conf
     enum hlt_rc rc = engine->detector != NULL
                          ? make_tables(engine, err)
                          : hlt_fail(err, HLT_EINVAL, "unknown detector '%s'", rules->detector);
-    if (rc == HLT_OK && engine->denials == NULL) {
+    engine->shadow = hlt_shadow_new((uint32_t)config->options->max_shadow_rows);
+    if (rc == HLT_OK && (engine->denials == NULL || engine->shadow == NULL)) {
         rc = hlt_fail(err, HLT_ENOMEM, "no memory");
     }
     if (rc == HLT_OK) {
@@ -104,6 +105,7 @@ void hlt_engine_free(struct hlt_engine *engine)
     hlt_names_free(&engine->names);
     hlt_outbox_free(&engine->out);
     hlt_denials_free(engine->denials);
+    hlt_shadow_free(engine->shadow);
     hlt_keyuse_free(engine->keys);
     hlt_revocations_free(&engine->revocations);
     hlt_audit_free(&engine->audit);
@@ -276,11 +278,34 @@ void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,
                       const char *client_id)
 {
     char topic[HLT_TOPIC_MAX];
+    struct hlt_event event = {.type = type, .reason = reason, .client_id = client_id};
 
     hlt_engine_device_topic(engine, device, "event", topic);
+    hlt_outbox_publish(&engine->out, topic, hlt_document_event(device, &event, now.wall_ms), 0,
+                       false, true, NULL);
+}
+
+void hlt_engine_subscriptions_lost(struct hlt_engine *engine, struct hlt_now now,
+                                   const struct hlt_session *session, const char *const *filters,
+                                   size_t count)
+{
+    char topic[HLT_TOPIC_MAX];
+    struct hlt_event event = {.type = "subscription_lost",
+                              .reason = "policy",
+                              .client_id = session->client_id,
+                              .filters = filters,
+                              .filter_count = count};
+
+    engine->counters.subscriptions_lost += count;
+    hlt_engine_device_topic(engine, session->device, "event", topic);
     hlt_outbox_publish(&engine->out, topic,
-                       hlt_document_event(device, type, reason, client_id, now.wall_ms), 0, false,
-                       true, NULL);
+                       hlt_document_event(session->device, &event, now.wall_ms), 0, false, true,
+                       NULL);
+}
+
+struct hlt_shadow *hlt_engine_shadow(struct hlt_engine *engine)
+{
+    return engine->shadow;
 }
 
 void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device, bool again)

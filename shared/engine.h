@@ -14,6 +14,7 @@
 #include "record.h"
 #include "revocation.h"
 #include "rules.h"
+#include "shadow.h"
 #include "store.h"
 #include "timer.h"
 #include "token.h"
@@ -79,8 +80,7 @@ void hlt_engine_tick(struct hlt_engine *engine, struct hlt_now now);
 /* --- sessions --- */
 
 /* A client that logged in by token, online or kept for its offline session. Members are for
- * reading; `view` and `view_generation` belong to the caller (freed through the engine's
- * on_view_free). */
+ * reading; `view` and `rebind` belong to the caller (freed through the engine's on_view_free). */
 struct hlt_session {
     char *client_id;
     struct hlt_claims *claims;
@@ -97,7 +97,7 @@ struct hlt_session {
     bool enhanced;  /* logged in by MQTT 5 enhanced authentication (no password) */
     bool confirmed; /* seen alive after login (first ACL check or message) */
     void *view;
-    uint64_t view_generation;
+    bool rebind; /* the claims changed since the caller bound `view`; the caller clears it */
     void *meter; /* the caller's too: what limits have counted; lives as long as the session */
     uint64_t children; /* devices it created as a gateway */
     uint16_t protocol; /* 3, 4, 5 */
@@ -176,6 +176,13 @@ void hlt_engine_refused(struct hlt_engine *engine, struct hlt_now now,
 void hlt_engine_denied(struct hlt_engine *engine, struct hlt_now now, struct hlt_session *session,
                        const char *client_id, const char *access, const char *topic,
                        const char *why);
+/* A new policy, or new claims, took subscriptions away that this session holds: it is told on its
+ * event topic, as nothing else would say why nothing comes any more. */
+void hlt_engine_subscriptions_lost(struct hlt_engine *engine, struct hlt_now now,
+                                   const struct hlt_session *session, const char *const *filters,
+                                   size_t count);
+/* Where a shadow policy differs; the caller counts, the engine keeps it in the store. */
+struct hlt_shadow *hlt_engine_shadow(struct hlt_engine *engine);
 /* Haltere about itself: raise (`message`) or clear (NULL) a rule of kind system, as
  * `policy_reload_failed`. */
 void hlt_engine_system(struct hlt_engine *engine, struct hlt_now now, const char *alertname,
@@ -238,7 +245,8 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     X(metric_names_refused) X(children_refused) X(store_busy) X(records_damaged) X(reloads)       \
     X(reloads_failed) X(commands) X(commands_refused) X(ticks) X(revocations)                     \
     X(revocations_refused) X(revoked) X(audit_dropped) X(cache_hits) X(cache_misses) X(bans)      \
-    X(banned) X(limits_evicted) X(clones)
+    X(banned) X(limits_evicted) X(clones) X(shadow_would_deny) X(shadow_would_allow)              \
+    X(shadow_rest) X(recent_dropped) X(clients_changed) X(subscriptions_lost)
 /* clang-format on */
 struct hlt_counters {
 #define HLT_COUNTER_FIELD(name) uint64_t name;

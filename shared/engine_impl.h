@@ -60,6 +60,7 @@ struct hlt_engine {
     struct hlt_guard guard;
     struct hlt_alerts alerts;
     struct hlt_denials *denials; /* by a device's index */
+    struct hlt_shadow *shadow;
     struct hlt_device *dirty, **dirty_tail;
     struct hlt_session *dirty_sessions;
     struct hlt_keyuse *keys; /* which keys are still used */
@@ -162,8 +163,13 @@ struct hlt_factor {
 };
 char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_device *device,
                           const struct hlt_factor *factor, size_t factor_count, struct hlt_now now);
-char *hlt_document_event(const struct hlt_device *device, const char *type, const char *reason,
-                         const char *client_id, int64_t wall_ms);
+struct hlt_event {
+    const char *type, *reason, *client_id; /* the last two may be NULL */
+    const char *const *filters;            /* subscription_lost: which */
+    size_t filter_count;
+};
+char *hlt_document_event(const struct hlt_device *device, const struct hlt_event *event,
+                         int64_t wall_ms);
 char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now);
 /* The same with the keys that were used last, for admins. */
 char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now);

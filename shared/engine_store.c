@@ -265,20 +265,26 @@ static bool restore_identity(void *context, const void *key, size_t key_len, con
     return true;
 }
 
-static bool restore_keys(void *context, const void *key, size_t key_len, const void *value,
-                         size_t len)
+static bool restore_counter(void *context, const void *key, size_t key_len, const void *value,
+                            size_t len)
 {
+    const size_t prefix = strlen(HLT_SHADOW_KEY);
     struct restore *r = context;
     const void *data;
     size_t data_len;
+    bool keys = key_len == 4 && memcmp(key, "keys", 4) == 0;
+    bool shadow = key_len >= prefix && memcmp(key, HLT_SHADOW_KEY, prefix) == 0;
 
-    if (key_len != 4 || memcmp(key, "keys", 4) != 0) {
+    if (!keys && !shadow) {
         return true; /* the other counters begin anew */
     }
-    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK) {
+    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK ||
+        (shadow && !hlt_shadow_restore(r->engine->shadow, key, key_len, data, data_len))) {
         return damaged(r->engine);
     }
-    hlt_keyuse_restore(r->engine->keys, data, data_len);
+    if (keys) {
+        hlt_keyuse_restore(r->engine->keys, data, data_len);
+    }
     return true;
 }
 
@@ -349,7 +355,7 @@ enum hlt_rc hlt_engine_restore(struct hlt_engine *engine, bool clean, struct hlt
         {HLT_DB_ALERTS, restore_alert},
         {HLT_DB_REVOCATIONS, restore_revocation},
         {HLT_DB_IDENTITIES, restore_identity},
-        {HLT_DB_COUNTERS, restore_keys},
+        {HLT_DB_COUNTERS, restore_counter},
         {HLT_DB_BANS, restore_ban},
     };
     struct restore r = {.engine = engine, .now = now, .clean = clean};
@@ -708,9 +714,31 @@ static bool hand_denials(struct hlt_engine *engine)
     return !hlt_denials_dirty(engine->denials, &index);
 }
 
+/* As many rows as denials: they cost about the same. */
+static bool hand_shadow(struct hlt_engine *engine)
+{
+    char key[24], *text = NULL;
+
+    for (unsigned i = 0; hlt_shadow_dirty(engine->shadow, key, &text); i++) {
+        size_t len = text != NULL ? strlen(text) : 0;
+        uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
+        bool done =
+            i < DENIALS_SLICE && put(engine, HLT_DB_COUNTERS, key, strlen(key), value,
+                                     value != NULL ? hlt_blob_record_write(text, len, value) : 0);
+
+        free(value);
+        free(text);
+        if (!done) {
+            return false;
+        }
+        hlt_shadow_written(engine->shadow);
+    }
+    return true;
+}
+
 static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
 {
-    if (!hand_denials(engine)) {
+    if (!hand_denials(engine) || !hand_shadow(engine)) {
         return false;
     }
     while (engine->dirty_sessions != NULL) {

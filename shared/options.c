@@ -172,6 +172,24 @@ static const struct row table[] = {
      MEMBER_FLAG,
      AT(acl_fallback_last_good),
      0},
+    {{"acl_shadow_file", HLT_OPT_PATH, "", "", "", false,
+      "A policy that is asked beside `acl_file`, without effect: what it would decide otherwise is "
+      "counted (`haltere acl shadow report`)."},
+     MEMBER_TEXT,
+     AT(acl_shadow_file),
+     0},
+    {{"max_shadow_rows", HLT_OPT_COUNT, "", "10000", "0..1000000", false,
+      "Differences of the shadow policy that are counted by device; more are counted by rule "
+      "alone."},
+     MEMBER_NUMBER,
+     AT(max_shadow_rows),
+     0},
+    {{"max_recent_bytes", HLT_OPT_SIZE, "bytes", "64MiB", "0..4GiB", false,
+      "Memory for each client's last 32 questions, by which a new policy tells whom it changes; "
+      "when it is used up, new ones are not kept."},
+     MEMBER_NUMBER,
+     AT(max_recent_bytes),
+     0},
     {{"rules_file", HLT_OPT_PATH, "", "", "", false,
       "Alert rules (JSON); without it the built-in rules hold."},
      MEMBER_TEXT,
@@ -799,6 +817,7 @@ void hlt_options_free(struct hlt_options *options)
     free_list(options->ban_exempt, &options->ban_exempt_count);
     free_list(options->trusted_proxies, &options->trusted_proxy_count);
     free(options->acl_file);
+    free(options->acl_shadow_file);
     free(options->rules_file);
     free(options->db_path);
     free(options->device_prefix);

@@ -50,6 +50,9 @@ struct hlt_options {
     /* policy and rules */
     char *acl_file;                        /* required */
     enum hlt_acl_compat_option acl_compat; /* auto */
+    char *acl_shadow_file;                 /* optional: compared with acl_file, without effect */
+    uint64_t max_shadow_rows;              /* 10,000 */
+    uint64_t max_recent_bytes;             /* for the clients' last questions: 64 MiB */
     bool acl_fallback_last_good; /* acl_fallback: false, a broken acl_file stops the start */
     char *rules_file;            /* optional: the built-in rules */
     /* store */

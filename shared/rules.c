@@ -87,6 +87,8 @@ static const struct {
 } system_rules[] = {
     {"policy_reload_failed", HLT_SEV_CRITICAL,
      "The policy file is broken; the last good policy stays in force"},
+    {"shadow_reload_failed", HLT_SEV_WARNING,
+     "The shadow policy's file is broken; its last good version goes on being compared"},
     {"rules_reload_failed", HLT_SEV_CRITICAL,
      "The rules file is broken; the last good rules stay in force"},
     {"keys_reload_failed", HLT_SEV_CRITICAL,

@@ -259,11 +259,7 @@ static int64_t ends_at(const struct hlt_engine *engine, const struct hlt_claims 
 static void adopt_claims(struct hlt_engine *engine, struct hlt_session *session,
                          struct hlt_claims *claims, struct hlt_now now)
 {
-    if (session->view != NULL && engine->view_free != NULL) {
-        engine->view_free(session->view);
-    }
-    session->view = NULL;
-    session->view_generation = 0;
+    session->rebind = true;
     hlt_claims_free(session->claims);
     session->claims = claims;
     session->ends_wall_ms = ends_at(engine, claims, now.wall_ms);
@@ -529,13 +525,13 @@ static void tell_expiring(struct hlt_engine *engine, struct hlt_session *session
                           struct hlt_now now, const char *type)
 {
     char topic[HLT_TOPIC_MAX];
+    struct hlt_event event = {.type = type, .client_id = session->client_id};
 
     hlt_engine_event(engine, now, session->device, type, NULL, session->client_id);
     hlt_engine_device_topic(engine, session->device, "event", topic);
-    hlt_outbox_publish(
-        &engine->out, topic,
-        hlt_document_event(session->device, type, NULL, session->client_id, now.wall_ms), 0, false,
-        true, session->client_id);
+    hlt_outbox_publish(&engine->out, topic,
+                       hlt_document_event(session->device, &event, now.wall_ms), 0, false, true,
+                       session->client_id);
 }
 
 void hlt_session_bar(struct hlt_engine *engine, struct hlt_session *session, uint8_t gone,

@@ -10,7 +10,7 @@ HALTERE = os.environ.get("HALTERE", os.path.join(SOURCE, "build", "haltere"))
 GROUPS = ["key", "token", "acl", "ban", "device", "alert", "fleet", "store", "config", "score", "replay",
           "simulate"]
 VERBS = {
-    "key": ["new", "list", "show", "check", "rotate"], "token": ["issue", "verify", "show"], "acl": ["decide", "check", "test", "explain", "diff", "import-dynsec"],
+    "key": ["new", "list", "show", "check", "rotate"], "token": ["issue", "verify", "show"], "acl": ["decide", "check", "test", "explain", "diff", "shadow", "import-dynsec"],
     "ban": ["list", "add", "remove"], "device": ["list", "show", "denials"], "alert": ["list"], "fleet": ["status"],
     "store": ["check", "stat", "backup"], "config": ["check"],
 }

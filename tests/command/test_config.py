@@ -67,7 +67,7 @@ class ConfigCheck(unittest.TestCase):
     def test_good_configuration(self):
         done = self.run_check(self.conf())
         self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertIn("0 errors, 0 warnings; 1 key, 2 policy rules, 18 alert rules", done.stdout)
+        self.assertIn("0 errors, 0 warnings; 1 key, 2 policy rules, 19 alert rules", done.stdout)
 
     def test_good_configuration_as_json(self):
         self.assertEqual(self.check_json(self.conf()),
@@ -171,6 +171,7 @@ class ConfigCheck(unittest.TestCase):
         text = (SOURCE / "mosquitto.conf.example").read_text()
         for old, new in (("keys_file /etc/haltere/keys.json", f"keys_file {self.dir}/secret"),
                          ("/etc/haltere/policy.acl", f"{self.dir}/policy.acl"),
+                         ("/etc/haltere/next.acl", f"{self.dir}/policy.acl"),
                          ("db_path /var/lib/haltere", f"db_path {self.dir}/db"),
                          ("#plugin_opt_", "plugin_opt_"),
                          ("/etc/haltere/rules.json", str(SOURCE / "examples/rules.json"))):

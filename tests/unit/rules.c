@@ -76,6 +76,7 @@ Test(rules, built_in_rules_are_those_of_the_design)
          false},
         {"clone", HLT_RULE_CLONE, HLT_SEV_CRITICAL, 5, 600000, 30000, 3600000, false},
         {"policy_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
+        {"shadow_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_WARNING, 0, 0, 30000, 3600000, false},
         {"rules_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"keys_reload_failed", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},
         {"store_failing", HLT_RULE_SYSTEM, HLT_SEV_CRITICAL, 0, 0, 30000, 3600000, false},

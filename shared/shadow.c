@@ -1,0 +1,457 @@
+/* shadow.c - rows of differing decisions, found by a hash of what makes them differ. */
+#include "shadow.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hash.h"
+#include "text.h"
+
+#define WHOLE_MAX 9007199254740992.0 /* 2^53: JSON numbers are exact up to there */
+#define DIGEST_BYTES 17
+#define FIRST_SPACE 64
+#define REST_NAME "" /* stands for devices without a row of their own */
+
+struct row {
+    char *who, *topic, *active_text, *shadow_text; /* texts NULL: no rule */
+    uint64_t hash, count;
+    int64_t first_ms, last_ms;
+    uint32_t active_rule, shadow_rule;
+    uint32_t dirty_next; /* a stack; HLT_SHADOW_NONE ends */
+    bool allowed, dirty;
+    char access[12];
+};
+
+struct hlt_shadow {
+    struct row *row;
+    uint32_t *slot; /* open addressing, row + 1; 0: free; at least twice as many as rows */
+    uint32_t count, space, rows_max, slots;
+    uint32_t rest_rows;
+    uint32_t dirty; /* the first dirty row */
+    bool head_dirty;
+    struct hlt_hash_key key;
+    char active[DIGEST_BYTES], compared[DIGEST_BYTES]; /* "": nothing is compared */
+    int64_t since_ms;
+    struct hlt_shadow_totals totals;
+};
+
+struct hlt_shadow *hlt_shadow_new(uint32_t rows_max)
+{
+    struct hlt_shadow *shadow = calloc(1, sizeof(*shadow));
+
+    if (shadow == NULL || hlt_hash_key_init(&shadow->key) != 0) {
+        free(shadow);
+        return NULL;
+    }
+    shadow->rows_max = rows_max;
+    shadow->dirty = HLT_SHADOW_NONE;
+    return shadow;
+}
+
+static void drop_rows(struct hlt_shadow *shadow)
+{
+    for (uint32_t i = 0; i < shadow->count; i++) {
+        free(shadow->row[i].who);
+        free(shadow->row[i].topic);
+        free(shadow->row[i].active_text);
+        free(shadow->row[i].shadow_text);
+    }
+    free(shadow->row);
+    free(shadow->slot);
+    shadow->row = NULL;
+    shadow->slot = NULL;
+    shadow->count = shadow->space = shadow->slots = shadow->rest_rows = 0;
+    shadow->dirty = HLT_SHADOW_NONE;
+    shadow->totals = (struct hlt_shadow_totals){0};
+}
+
+void hlt_shadow_free(struct hlt_shadow *shadow)
+{
+    if (shadow != NULL) {
+        drop_rows(shadow);
+        free(shadow);
+    }
+}
+
+void hlt_shadow_begin(struct hlt_shadow *shadow, const char *active_digest,
+                      const char *shadow_digest, int64_t wall_ms)
+{
+    bool wanted = shadow_digest != NULL;
+
+    if (!wanted && shadow->compared[0] == '\0') {
+        return;
+    }
+    if (wanted && strcmp(shadow->active, active_digest) == 0 &&
+        strcmp(shadow->compared, shadow_digest) == 0) {
+        return;
+    }
+    drop_rows(shadow);
+    (void)snprintf(shadow->active, sizeof(shadow->active), "%s", wanted ? active_digest : "");
+    (void)snprintf(shadow->compared, sizeof(shadow->compared), "%s", wanted ? shadow_digest : "");
+    shadow->since_ms = wall_ms;
+    shadow->head_dirty = true;
+}
+
+/* --- finding --- */
+
+static uint64_t hash_of(const struct hlt_shadow *shadow, const struct hlt_shadow_case *what)
+{
+    char packed[320];
+    int len = snprintf(packed, sizeof(packed), "%x %x %d %s %s", what->active_rule,
+                       what->shadow_rule, what->allowed, what->access, what->who);
+
+    return hlt_hash(&shadow->key, packed,
+                    len < (int)sizeof(packed) ? (size_t)len : sizeof(packed) - 1);
+}
+
+static bool row_is(const struct row *row, uint64_t hash, const struct hlt_shadow_case *what)
+{
+    return row->hash == hash && row->active_rule == what->active_rule &&
+           row->shadow_rule == what->shadow_rule && row->allowed == what->allowed &&
+           strcmp(row->access, what->access) == 0 && strcmp(row->who, what->who) == 0;
+}
+
+static uint32_t find(const struct hlt_shadow *shadow, uint64_t hash,
+                     const struct hlt_shadow_case *what)
+{
+    for (uint32_t i = 0; i < shadow->slots; i++) {
+        uint32_t row = shadow->slot[(hash + i) & (shadow->slots - 1)];
+
+        if (row == 0) {
+            break;
+        }
+        if (row_is(&shadow->row[row - 1], hash, what)) {
+            return row - 1;
+        }
+    }
+    return HLT_SHADOW_NONE;
+}
+
+static bool full(const struct hlt_shadow *shadow)
+{
+    return shadow->count - shadow->rest_rows >= shadow->rows_max;
+}
+
+uint32_t hlt_shadow_find(const struct hlt_shadow *shadow, const struct hlt_shadow_case *what)
+{
+    uint32_t row = find(shadow, hash_of(shadow, what), what);
+
+    if (row == HLT_SHADOW_NONE && full(shadow)) {
+        struct hlt_shadow_case rest = *what;
+
+        rest.who = REST_NAME;
+        row = find(shadow, hash_of(shadow, &rest), &rest);
+    }
+    return row;
+}
+
+static void place(struct hlt_shadow *shadow, uint32_t row)
+{
+    uint64_t at = shadow->row[row].hash;
+
+    while (shadow->slot[at & (shadow->slots - 1)] != 0) {
+        at++;
+    }
+    shadow->slot[at & (shadow->slots - 1)] = row + 1;
+}
+
+static bool grow(struct hlt_shadow *shadow)
+{
+    uint32_t space = shadow->space == 0 ? FIRST_SPACE : shadow->space * 2;
+    struct row *rows = realloc(shadow->row, space * sizeof(*rows));
+    uint32_t *slots;
+
+    if (rows == NULL) {
+        return false;
+    }
+    shadow->row = rows;
+    slots = calloc((size_t)space * 2, sizeof(*slots));
+    if (slots == NULL) {
+        return false;
+    }
+    free(shadow->slot);
+    shadow->slot = slots;
+    shadow->slots = space * 2;
+    shadow->space = space;
+    for (uint32_t i = 0; i < shadow->count; i++) {
+        place(shadow, i);
+    }
+    return true;
+}
+
+/* --- counting --- */
+
+static void mark(struct hlt_shadow *shadow, uint32_t index)
+{
+    struct row *row = &shadow->row[index];
+
+    if (!row->dirty) {
+        row->dirty = true;
+        row->dirty_next = shadow->dirty;
+        shadow->dirty = index;
+    }
+    shadow->head_dirty = true;
+}
+
+static char *copy_text(const char *text)
+{
+    char shown[512];
+
+    if (text == NULL) {
+        return NULL;
+    }
+    (void)hlt_printable(shown, sizeof(shown), text, strlen(text));
+    return strdup(shown);
+}
+
+static uint32_t add_row(struct hlt_shadow *shadow, const struct hlt_shadow_case *what,
+                        int64_t wall_ms)
+{
+    char topic[HLT_SHADOW_TOPIC];
+    struct row row = {.hash = hash_of(shadow, what),
+                      .first_ms = wall_ms,
+                      .last_ms = wall_ms,
+                      .active_rule = what->active_rule,
+                      .shadow_rule = what->shadow_rule,
+                      .allowed = what->allowed};
+
+    if (shadow->count == shadow->space && !grow(shadow)) {
+        return HLT_SHADOW_NONE;
+    }
+    (void)hlt_printable(topic, sizeof(topic), what->topic, strlen(what->topic));
+    (void)snprintf(row.access, sizeof(row.access), "%s", what->access);
+    row.who = strdup(what->who);
+    row.topic = strdup(topic);
+    row.active_text = copy_text(what->active_text);
+    row.shadow_text = copy_text(what->shadow_text);
+    if (row.who == NULL || row.topic == NULL ||
+        (row.active_text == NULL && what->active_text != NULL) ||
+        (row.shadow_text == NULL && what->shadow_text != NULL)) {
+        free(row.who);
+        free(row.topic);
+        free(row.active_text);
+        free(row.shadow_text);
+        return HLT_SHADOW_NONE;
+    }
+    shadow->row[shadow->count] = row;
+    place(shadow, shadow->count);
+    mark(shadow, shadow->count);
+    shadow->rest_rows += strcmp(what->who, REST_NAME) == 0;
+    shadow->totals.rows = shadow->count + 1;
+    return shadow->count++;
+}
+
+uint32_t hlt_shadow_add(struct hlt_shadow *shadow, const struct hlt_shadow_case *what,
+                        int64_t wall_ms)
+{
+    struct hlt_shadow_case rest = *what;
+
+    if (!full(shadow)) {
+        return add_row(shadow, what, wall_ms);
+    }
+    rest.who = REST_NAME;
+    return shadow->rest_rows < HLT_SHADOW_REST_MAX ? add_row(shadow, &rest, wall_ms)
+                                                   : HLT_SHADOW_NONE;
+}
+
+void hlt_shadow_count(struct hlt_shadow *shadow, uint32_t index, bool allowed, int64_t wall_ms)
+{
+    shadow->totals.checked++;
+    *(allowed ? &shadow->totals.would_deny : &shadow->totals.would_allow) += 1;
+    shadow->head_dirty = true;
+    if (index >= shadow->count) {
+        shadow->totals.rest++;
+        return;
+    }
+    struct row *row = &shadow->row[index];
+    row->count++;
+    row->last_ms = wall_ms;
+    shadow->totals.rest += row->who[0] == '\0';
+    mark(shadow, index);
+}
+
+void hlt_shadow_agree(struct hlt_shadow *shadow)
+{
+    shadow->totals.checked++;
+    shadow->head_dirty = true;
+}
+
+void hlt_shadow_totals(const struct hlt_shadow *shadow, struct hlt_shadow_totals *out)
+{
+    *out = shadow->totals;
+}
+
+/* --- written down and read back --- */
+
+static char *print(cJSON *root)
+{
+    char *text = cJSON_PrintUnformatted(root), *copy = NULL;
+
+    if (text != NULL) {
+        copy = strdup(text);
+        cJSON_free(text);
+    }
+    cJSON_Delete(root);
+    return copy;
+}
+
+static void add_number(cJSON *root, const char *name, uint64_t number)
+{
+    cJSON_AddNumberToObject(root, name, (double)number);
+}
+
+static char *head_text(const struct hlt_shadow *shadow)
+{
+    cJSON *root = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(root, "active", shadow->active);
+    cJSON_AddStringToObject(root, "shadow", shadow->compared);
+    add_number(root, "since", (uint64_t)shadow->since_ms);
+    add_number(root, "checked", shadow->totals.checked);
+    add_number(root, "wouldDeny", shadow->totals.would_deny);
+    add_number(root, "wouldAllow", shadow->totals.would_allow);
+    add_number(root, "rest", shadow->totals.rest);
+    add_number(root, "rows", shadow->count);
+    return print(root);
+}
+
+/* Rows of other policies may still lie behind the last one: each says whose it is. */
+static char *row_text(const struct hlt_shadow *shadow, const struct row *row)
+{
+    cJSON *root = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(root, "active", shadow->active);
+    cJSON_AddStringToObject(root, "shadow", shadow->compared);
+    cJSON_AddStringToObject(root, "who", row->who);
+    cJSON_AddStringToObject(root, "access", row->access);
+    cJSON_AddStringToObject(root, "topic", row->topic);
+    cJSON_AddBoolToObject(root, "allowed", row->allowed);
+    add_number(root, "activeRule", row->active_rule);
+    add_number(root, "shadowRule", row->shadow_rule);
+    if (row->active_text != NULL) {
+        cJSON_AddStringToObject(root, "activeText", row->active_text);
+    }
+    if (row->shadow_text != NULL) {
+        cJSON_AddStringToObject(root, "shadowText", row->shadow_text);
+    }
+    add_number(root, "count", row->count);
+    add_number(root, "first", (uint64_t)row->first_ms);
+    add_number(root, "last", (uint64_t)row->last_ms);
+    return print(root);
+}
+
+bool hlt_shadow_dirty(const struct hlt_shadow *shadow, char key[24], char **text)
+{
+    if (shadow->dirty != HLT_SHADOW_NONE) {
+        (void)snprintf(key, 24, HLT_SHADOW_KEY ":%u", shadow->dirty);
+        *text = row_text(shadow, &shadow->row[shadow->dirty]);
+        return true;
+    }
+    if (shadow->head_dirty) { /* last, so that it never speaks of rows that are not there */
+        (void)snprintf(key, 24, HLT_SHADOW_KEY);
+        *text = shadow->compared[0] != '\0' ? head_text(shadow) : NULL;
+        return true;
+    }
+    return false;
+}
+
+void hlt_shadow_written(struct hlt_shadow *shadow)
+{
+    if (shadow->dirty != HLT_SHADOW_NONE) {
+        struct row *row = &shadow->row[shadow->dirty];
+
+        shadow->dirty = row->dirty_next;
+        row->dirty = false;
+    } else {
+        shadow->head_dirty = false;
+    }
+}
+
+static const char *text_of(const cJSON *root, const char *name)
+{
+    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, name));
+}
+
+static bool number_of(const cJSON *root, const char *name, double max, uint64_t *out)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, name);
+
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= max)) {
+        return false;
+    }
+    *out = (uint64_t)item->valuedouble;
+    return true;
+}
+
+static bool restore_head(struct hlt_shadow *shadow, const cJSON *root)
+{
+    const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
+    struct hlt_shadow_totals totals = {0};
+    uint64_t since = 0;
+
+    if (active == NULL || compared == NULL || strlen(active) >= DIGEST_BYTES ||
+        strlen(compared) >= DIGEST_BYTES || !number_of(root, "since", WHOLE_MAX, &since) ||
+        !number_of(root, "checked", WHOLE_MAX, &totals.checked) ||
+        !number_of(root, "wouldDeny", WHOLE_MAX, &totals.would_deny) ||
+        !number_of(root, "wouldAllow", WHOLE_MAX, &totals.would_allow) ||
+        !number_of(root, "rest", WHOLE_MAX, &totals.rest)) {
+        return false;
+    }
+    drop_rows(shadow);
+    memcpy(shadow->active, active, strlen(active) + 1);
+    memcpy(shadow->compared, compared, strlen(compared) + 1);
+    shadow->since_ms = (int64_t)since;
+    shadow->totals = totals;
+    return true;
+}
+
+static bool restore_row(struct hlt_shadow *shadow, const cJSON *root)
+{
+    const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
+    uint64_t active_rule = 0, shadow_rule = 0, count = 0, first = 0, last = 0;
+    struct hlt_shadow_case what = {
+        .who = text_of(root, "who"),
+        .access = text_of(root, "access"),
+        .topic = text_of(root, "topic"),
+        .allowed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "allowed")),
+        .active_text = text_of(root, "activeText"),
+        .shadow_text = text_of(root, "shadowText"),
+    };
+
+    if (active == NULL || compared == NULL || what.who == NULL || what.access == NULL ||
+        what.topic == NULL || !number_of(root, "activeRule", UINT32_MAX, &active_rule) ||
+        !number_of(root, "shadowRule", UINT32_MAX, &shadow_rule) ||
+        !number_of(root, "count", WHOLE_MAX, &count) ||
+        !number_of(root, "first", WHOLE_MAX, &first) ||
+        !number_of(root, "last", WHOLE_MAX, &last)) {
+        return false;
+    }
+    if (strcmp(active, shadow->active) != 0 || strcmp(compared, shadow->compared) != 0) {
+        return true; /* of policies before these */
+    }
+    what.active_rule = (uint32_t)active_rule;
+    what.shadow_rule = (uint32_t)shadow_rule;
+    uint32_t index = hlt_shadow_find(shadow, &what);
+    if (index == HLT_SHADOW_NONE) {
+        index = hlt_shadow_add(shadow, &what, (int64_t)first);
+    }
+    if (index != HLT_SHADOW_NONE) {
+        shadow->row[index].count += count;
+        shadow->row[index].last_ms = (int64_t)last;
+    }
+    return true;
+}
+
+bool hlt_shadow_restore(struct hlt_shadow *shadow, const char *key, size_t key_len,
+                        const char *text, size_t len)
+{
+    cJSON *root = cJSON_ParseWithLength(text, len);
+    bool good = root != NULL && (key_len == strlen(HLT_SHADOW_KEY) ? restore_head(shadow, root)
+                                                                   : restore_row(shadow, root));
+
+    (void)key;
+    cJSON_Delete(root);
+    return good;
+}
