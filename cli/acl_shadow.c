@@ -196,7 +196,7 @@ static void print_group(const struct group *group)
     char last[24];
 
     hlt_cli_age(now_ms - (int64_t)group->last, last);
-    printf("%s%s%s %.0f times %s ", group->allowed ? hlt_cli_red() : hlt_cli_yellow(),
+    printf("%s%s%s %.0f x %s ", group->allowed ? hlt_cli_red() : hlt_cli_yellow(),
            group->allowed ? "WOULD DENY " : "WOULD ALLOW", hlt_cli_reset(), group->count,
            group->access);
     if (group->who == NULL && group->devices > 1) {

@@ -413,7 +413,7 @@ void hlt_reload_tell_change(struct plugin *self, const struct hlt_policy_change 
 {
     char text[64];
 
-    (void)snprintf(text, sizeof(text), "%llu of %llu clients change, %llu lose a subscription",
+    (void)snprintf(text, sizeof(text), "%llu of %llu clients change, subscriptions lost by %llu",
                    (unsigned long long)change->changed, (unsigned long long)change->clients,
                    (unsigned long long)change->lost);
     hlt_engine_note(self->engine, "policyChange", text);
