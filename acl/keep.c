@@ -178,6 +178,7 @@ enum hlt_rc hlt_policy_keep(const struct hlt_policy *policy, const char *folder,
 }
 
 enum hlt_rc hlt_policy_load_kept(struct hlt_policy **out, const char *folder, int64_t *kept_ms,
+                                 const struct hlt_policy_reading *how,
                                  struct hlt_problems *problems)
 {
     char line[CURRENT_BYTES], place[PATH_BYTES], path[PATH_BYTES];
@@ -198,7 +199,7 @@ enum hlt_rc hlt_policy_load_kept(struct hlt_policy **out, const char *folder, in
         hlt_problems_add(problems, HLT_PROBLEM_ERROR, folder, 0, 0, "%s", err.msg);
         return rc;
     }
-    rc = hlt_policy_load(out, path, problems);
+    rc = hlt_policy_load(out, path, how, problems);
     if (rc == HLT_OK && strcmp((*out)->digest, line) != 0) {
         hlt_problems_add(problems, HLT_PROBLEM_ERROR, path, 0, 0,
                          "the kept policy is damaged: its SHA-256 is not %s...", line);

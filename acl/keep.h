@@ -20,6 +20,7 @@ enum hlt_rc hlt_policy_keep(const struct hlt_policy *policy, const char *folder,
 /* Load what was kept, as hlt_policy_load() does; *kept_ms gets when it was. HLT_ENOTFOUND: nothing
  * is kept there; HLT_EPARSE: the copy is damaged. Both are told in `problems`. */
 enum hlt_rc hlt_policy_load_kept(struct hlt_policy **out, const char *folder, int64_t *kept_ms,
+                                 const struct hlt_policy_reading *how,
                                  struct hlt_problems *problems);
 
 #endif

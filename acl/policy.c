@@ -31,7 +31,8 @@ static void digest_files(struct hlt_policy *policy)
 
 /* From parsed rules to a policy that is ready; only called after a reading without memory trouble.
  */
-static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_problems *problems)
+static enum hlt_rc finish(struct hlt_policy *policy, const struct hlt_policy_reading *how,
+                          struct hlt_problems *problems)
 {
     enum hlt_rc rc = hlt_policy_resolve(policy, problems);
 
@@ -46,7 +47,8 @@ static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_pro
         return rc;
     }
     digest_files(policy);
-    rc = tested ? hlt_policy_expects_run(policy, problems) : HLT_OK;
+    policy->compat = (uint8_t)how->compat;
+    rc = how->untested ? HLT_OK : hlt_policy_expects_run(policy, problems);
     if (rc != HLT_OK || problems->errors > 0) {
         return rc != HLT_OK ? rc : HLT_EPARSE;
     }
@@ -54,8 +56,9 @@ static enum hlt_rc finish(struct hlt_policy *policy, bool tested, struct hlt_pro
 }
 
 static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, const char *name,
-                        bool tested, struct hlt_problems *problems)
+                        const struct hlt_policy_reading *how, struct hlt_problems *problems)
 {
+    static const struct hlt_policy_reading usual = {.compat = HLT_ACL_2_0};
     struct hlt_problems own = {0};
     struct hlt_problems *told = problems != NULL ? problems : &own;
     struct hlt_policy *policy = calloc(1, sizeof(*policy));
@@ -68,7 +71,7 @@ static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, c
         rc = text != NULL ? hlt_policy_parse_text(policy, text, len, name, told)
                           : hlt_policy_parse_file(policy, name, told);
         if (rc == HLT_OK) {
-            rc = finish(policy, tested, told);
+            rc = finish(policy, how != NULL ? how : &usual, told);
         }
         told->errors += before;
     }
@@ -85,21 +88,16 @@ static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, c
 }
 
 enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path,
-                            struct hlt_problems *problems)
+                            const struct hlt_policy_reading *how, struct hlt_problems *problems)
 {
-    return make(out, NULL, 0, path, true, problems);
-}
-
-enum hlt_rc hlt_policy_load_untested(struct hlt_policy **out, const char *path,
-                                     struct hlt_problems *problems)
-{
-    return make(out, NULL, 0, path, false, problems);
+    return make(out, NULL, 0, path, how, problems);
 }
 
 enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len,
-                             const char *name, struct hlt_problems *problems)
+                             const char *name, const struct hlt_policy_reading *how,
+                             struct hlt_problems *problems)
 {
-    return make(out, text, len, name, true, problems);
+    return make(out, text, len, name, how, problems);
 }
 
 void hlt_policy_free(struct hlt_policy *policy)
@@ -135,11 +133,6 @@ void hlt_policy_free(struct hlt_policy *policy)
 size_t hlt_policy_rule_count(const struct hlt_policy *policy)
 {
     return (size_t)policy->rule_count + policy->legacy.line_count;
-}
-
-void hlt_policy_set_compat(struct hlt_policy *policy, enum hlt_acl_compat compat)
-{
-    policy->compat = (uint8_t)compat;
 }
 
 bool hlt_policy_is_plain(const struct hlt_policy *policy)

@@ -22,23 +22,26 @@ enum hlt_access { HLT_READ = 1, HLT_WRITE = 2, HLT_SUBSCRIBE = 4, HLT_UNSUBSCRIB
 #define HLT_POLICY_RULES_MAX 1000000
 #define HLT_POLICY_FILE_MAX (64u << 20)
 
+/* Which Mosquitto `topic` and `pattern` lines are decided as: 2.1 compares %c and %u with whole
+ * levels only, and a name that is empty or has a / with nothing. */
+enum hlt_acl_compat { HLT_ACL_2_0, HLT_ACL_2_1 };
+
+/* How a policy is read; all zero, or NULL: as for Mosquitto 2.0, and its tests are run. */
+struct hlt_policy_reading {
+    enum hlt_acl_compat compat;
+    bool untested; /* leave the `expect` lines to who runs them himself */
+};
+
 /* Load and compile. All mistakes at once in `problems` (file:line:column, the word, a suggestion);
  * `expect` lines are run. HLT_OK only without errors: the caller owns *out. */
 enum hlt_rc hlt_policy_load(struct hlt_policy **out, const char *path,
-                            struct hlt_problems *problems);
+                            const struct hlt_policy_reading *how, struct hlt_problems *problems);
 /* The same from memory; `name` stands in messages; `include` is refused. */
 enum hlt_rc hlt_policy_parse(struct hlt_policy **out, const char *text, size_t len,
-                             const char *name, struct hlt_problems *problems);
-/* The same without running the `expect` lines, for who runs them himself. */
-enum hlt_rc hlt_policy_load_untested(struct hlt_policy **out, const char *path,
-                                     struct hlt_problems *problems);
+                             const char *name, const struct hlt_policy_reading *how,
+                             struct hlt_problems *problems);
 void hlt_policy_free(struct hlt_policy *policy); /* accepts NULL; no view may be left */
 
-/* Which Mosquitto `topic` and `pattern` lines are decided as: 2.1 compares %c and %u with whole
- * levels only, and a name that is empty or has a / with nothing. A policy begins as 2.0; set before
- * the first bind. */
-enum hlt_acl_compat { HLT_ACL_2_0, HLT_ACL_2_1 };
-void hlt_policy_set_compat(struct hlt_policy *policy, enum hlt_acl_compat compat);
 /* Is it a plain Mosquitto acl_file? */
 bool hlt_policy_is_plain(const struct hlt_policy *policy);
 

@@ -69,11 +69,12 @@ static void print_check(const char *path, const struct hlt_policy *policy,
 static int run_check(int argc, char **argv)
 {
     static const struct hlt_cli_option options[] = {
+        HLT_ACL_COMPAT_OPTION,
         {"json", NULL, "print one JSON document instead of text"},
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere acl check [--json] FILE",
+        .synopsis = "haltere acl check [--acl-compat 2.0|2.1] [--json] FILE",
         .summary = "Read a policy with all it includes, tell every mistake with file, line and "
                    "column, and run the tests ('expect' lines) in it: what the broker does with it "
                    "before it takes it.",
@@ -84,7 +85,8 @@ static int run_check(int argc, char **argv)
             "Exit codes: 0 the policy is good (there may be warnings), 1 it has errors, 2 usage, "
             "3 the file cannot be read.",
     };
-    const char *values[1] = {NULL};
+    struct hlt_policy_reading how = {.compat = HLT_ACL_2_0};
+    const char *values[2] = {NULL};
     const char *path[1] = {NULL};
     enum hlt_cli_rc parsed = hlt_cli_parse(&spec, argc, argv, values, path, NULL);
     struct hlt_problems *problems;
@@ -94,10 +96,13 @@ static int run_check(int argc, char **argv)
     if (parsed != HLT_CLI_OK) {
         return parsed == HLT_CLI_HELP ? HLT_EXIT_OK : HLT_EXIT_USAGE;
     }
+    if (!hlt_acl_compat(values[0], &how.compat)) {
+        return HLT_EXIT_USAGE;
+    }
     problems = hlt_cli_resize(NULL, sizeof(*problems)); /* large */
     memset(problems, 0, sizeof(*problems));
-    rc = hlt_policy_load(&policy, path[0], problems);
-    if (values[0] != NULL) {
+    rc = hlt_policy_load(&policy, path[0], &how, problems);
+    if (values[1] != NULL) {
         print_check_json(path[0], policy, problems);
     } else {
         print_check(path[0], policy, problems);
@@ -526,23 +531,15 @@ static bool take_input(struct decider *decider)
     return got == 0;
 }
 
-static int decide(const char *path)
+static int decide(const char *path, const struct hlt_policy_reading *how)
 {
-    struct hlt_problems *problems = hlt_cli_resize(NULL, sizeof(*problems)); /* large */
     struct decider decider = {0};
-    struct hlt_policy *policy;
-    enum hlt_rc rc;
+    int code;
+    struct hlt_policy *policy = hlt_acl_load(path, how, &code);
     bool read;
 
-    memset(problems, 0, sizeof(*problems));
-    rc = hlt_policy_load(&policy, path, problems);
-    hlt_cli_problems(problems);
-    hlt_problems_free(problems);
-    free(problems);
-    if (rc != HLT_OK) {
-        return rc == HLT_EIO
-                   ? HLT_EXIT_IO
-                   : hlt_cli_fail(HLT_EXIT_IO, "the policy has errors: nothing was decided");
+    if (policy == NULL) {
+        return hlt_cli_fail(code, "no policy: nothing was decided");
     }
     decider.policy = policy;
     read = take_input(&decider);
@@ -560,10 +557,11 @@ static int run_decide(int argc, char **argv)
 {
     static const struct hlt_cli_option options[] = {
         {"policy", "FILE", "the policy to ask (as plugin_opt_acl_file)"},
+        HLT_ACL_COMPAT_OPTION,
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere acl decide --policy FILE < QUESTIONS",
+        .synopsis = "haltere acl decide --policy FILE [--acl-compat 2.0|2.1] < QUESTIONS",
         .summary =
             "Read questions from standard input, one JSON object a line: {\"user\", \"clientId\", "
             "\"access\": \"read|write|subscribe|unsubscribe\", \"topic\", \"claims\": {...}}, and "
@@ -582,7 +580,8 @@ static int run_decide(int argc, char **argv)
             "Exit codes: 0 all questions were answered (also with deny), 1 a line was no question, "
             "2 usage, 3 the policy or standard input cannot be read, or the policy has errors.",
     };
-    const char *values[1] = {NULL};
+    struct hlt_policy_reading how = {.compat = HLT_ACL_2_0};
+    const char *values[2] = {NULL};
     enum hlt_cli_rc parsed = hlt_cli_parse(&spec, argc, argv, values, NULL, NULL);
 
     if (parsed != HLT_CLI_OK) {
@@ -592,7 +591,7 @@ static int run_decide(int argc, char **argv)
         return hlt_cli_fail(HLT_EXIT_USAGE,
                             "--policy FILE is missing: see 'haltere acl decide --help'");
     }
-    return decide(values[0]);
+    return hlt_acl_compat(values[1], &how.compat) ? decide(values[0], &how) : HLT_EXIT_USAGE;
 }
 
 int hlt_cmd_acl(int argc, char **argv)

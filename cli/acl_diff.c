@@ -252,11 +252,12 @@ int hlt_acl_diff(int argc, char **argv)
 {
     static const struct hlt_cli_option options[] = {
         {"topics", "FILE", "also put these questions: JSON lines as 'haltere acl decide' takes"},
+        HLT_ACL_COMPAT_OPTION,
         {"json", NULL, "print one JSON document instead of text"},
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere acl diff [--topics FILE] [--json] OLD NEW",
+        .synopsis = "haltere acl diff [--topics FILE] [--acl-compat 2.0|2.1] [--json] OLD NEW",
         .summary =
             "Put the same questions to two policies and tell which decisions change, by which "
             "rules, with an example each: the tests ('expect' lines) of both, recorded questions, "
@@ -267,7 +268,8 @@ int hlt_acl_diff(int argc, char **argv)
         .notes = "Limits are not compared. Exit codes: 0 no decision changes, 1 some do, 2 usage, "
                  "3 a file cannot be read or has errors.",
     };
-    const char *values[2] = {NULL};
+    struct hlt_policy_reading how = {.untested = true};
+    const char *values[3] = {NULL};
     const char *paths[2] = {NULL};
     enum hlt_cli_rc parsed = hlt_cli_parse(&spec, argc, argv, values, paths, NULL);
     struct hlt_policy *before = NULL, *after = NULL;
@@ -276,14 +278,17 @@ int hlt_acl_diff(int argc, char **argv)
     if (parsed != HLT_CLI_OK) {
         return parsed == HLT_CLI_HELP ? HLT_EXIT_OK : HLT_EXIT_USAGE;
     }
-    before = hlt_acl_load(paths[0], false, &code);
+    if (!hlt_acl_compat(values[1], &how.compat)) {
+        return HLT_EXIT_USAGE;
+    }
+    before = hlt_acl_load(paths[0], &how, &code);
     if (before != NULL) {
-        after = hlt_acl_load(paths[1], false, &code);
+        after = hlt_acl_load(paths[1], &how, &code);
     }
     if (after != NULL) {
         struct hlt_diff diff = {.old_policy = before, .new_policy = after};
 
-        code = report(&diff, values[0], values[1] != NULL);
+        code = report(&diff, values[0], values[2] != NULL);
         hlt_diff_free(&diff);
     }
     hlt_policy_free(before);

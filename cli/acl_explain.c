@@ -13,15 +13,27 @@
 
 /* ---- what the verbs share ---- */
 
-struct hlt_policy *hlt_acl_load(const char *path, bool tested, int *code)
+bool hlt_acl_compat(const char *value, enum hlt_acl_compat *out)
+{
+    if (value == NULL) {
+        return true;
+    }
+    if (strcmp(value, "2.0") != 0 && strcmp(value, "2.1") != 0) {
+        hlt_cli_fail(HLT_EXIT_USAGE, "--acl-compat %s is neither 2.0 nor 2.1", value);
+        return false;
+    }
+    *out = strcmp(value, "2.1") == 0 ? HLT_ACL_2_1 : HLT_ACL_2_0;
+    return true;
+}
+
+struct hlt_policy *hlt_acl_load(const char *path, const struct hlt_policy_reading *how, int *code)
 {
     struct hlt_problems *problems = hlt_cli_resize(NULL, sizeof(*problems)); /* large */
     struct hlt_policy *policy;
     enum hlt_rc rc;
 
     memset(problems, 0, sizeof(*problems));
-    rc = tested ? hlt_policy_load(&policy, path, problems)
-                : hlt_policy_load_untested(&policy, path, problems);
+    rc = hlt_policy_load(&policy, path, how, problems);
     hlt_cli_problems(problems);
     hlt_problems_free(problems);
     free(problems);
@@ -448,7 +460,7 @@ static int explain(struct answer *answer, const struct hlt_options *options, boo
     return answer->what.decision.verdict == HLT_ALLOW ? HLT_EXIT_OK : HLT_EXIT_NO;
 }
 
-enum { POLICY, DB, CONFIG, DEVICE, USER, CLIENT, CLAIMS, CLAIM, JSON, OPTIONS };
+enum { POLICY, DB, CONFIG, DEVICE, USER, CLIENT, CLAIMS, CLAIM, COMPAT, JSON, OPTIONS };
 
 /* Load the policy, find the client, answer. */
 static int answer_for(int argc, char **argv, const char *const *values, const char *const *words)
@@ -457,6 +469,7 @@ static int answer_for(int argc, char **argv, const char *const *values, const ch
     struct hlt_problems problems = {0};
     struct client client = {0};
     struct answer answer = {.client = &client, .topic = words[1]};
+    struct hlt_policy_reading how = {.untested = true};
     struct hlt_policy *policy = NULL;
     const char *path = values[POLICY];
     int code = HLT_EXIT_USAGE;
@@ -464,8 +477,11 @@ static int answer_for(int argc, char **argv, const char *const *values, const ch
     if (values[CONFIG] != NULL) { /* other mistakes in it are `haltere config check`'s to tell */
         (void)hlt_broker_config_check(values[CONFIG], &options, &problems);
         path = path != NULL ? path : options.acl_file;
+        how.compat = options.acl_compat == HLT_COMPAT_2_1 ? HLT_ACL_2_1 : HLT_ACL_2_0;
     }
-    if (!hlt_acl_access(words[0], strlen(words[0]), &answer.access)) {
+    if (!hlt_acl_compat(values[COMPAT], &how.compat)) {
+        code = HLT_EXIT_USAGE;
+    } else if (!hlt_acl_access(words[0], strlen(words[0]), &answer.access)) {
         hlt_cli_fail(code, "'%s' is no access: read, write, subscribe or unsubscribe", words[0]);
     } else if (path == NULL) {
         hlt_cli_fail(code, "which policy? Give --policy FILE, or --config with an acl_file in it");
@@ -475,7 +491,7 @@ static int answer_for(int argc, char **argv, const char *const *values, const ch
         code = HLT_EXIT_OK;
     }
     if (code == HLT_EXIT_OK) {
-        policy = hlt_acl_load(path, false, &code);
+        policy = hlt_acl_load(path, &how, &code);
     }
     if (policy != NULL) {
         answer.policy = policy;
@@ -498,6 +514,7 @@ int hlt_acl_explain(int argc, char **argv)
         {"client", "ID", "with this client id (default: the user name)"},
         {"claims", "JSON", "with these claims: one JSON object"},
         {"claim", "NAME=VALUE", "with this claim; the value is JSON, else text. May be repeated"},
+        HLT_ACL_COMPAT_OPTION,
         {"json", NULL, "print one JSON object"},
         {NULL, NULL, NULL},
     };
@@ -604,13 +621,13 @@ static bool run_tests(const struct hlt_policy *policy, struct tally *tally)
     return true;
 }
 
-static int test_file(const char *path, cJSON *list)
+static int test_file(const char *path, const struct hlt_policy_reading *how, cJSON *list)
 {
     cJSON *item = list != NULL ? cJSON_CreateObject() : NULL;
     struct tally tally = {.failures =
                               item != NULL ? cJSON_AddArrayToObject(item, "failures") : NULL};
     int code;
-    struct hlt_policy *policy = hlt_acl_load(path, false, &code);
+    struct hlt_policy *policy = hlt_acl_load(path, how, &code);
     bool ran = policy != NULL && run_tests(policy, &tally);
 
     if (item != NULL) {
@@ -631,11 +648,12 @@ static int test_file(const char *path, cJSON *list)
 int hlt_acl_test(int argc, char **argv)
 {
     static const struct hlt_cli_option options[] = {
+        HLT_ACL_COMPAT_OPTION,
         {"json", NULL, "print one JSON document instead of text"},
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere acl test [--json] FILE...",
+        .synopsis = "haltere acl test [--acl-compat 2.0|2.1] [--json] FILE...",
         .summary = "Run the tests ('expect' lines) in each policy and explain every one that "
                    "fails. Made for CI pipelines; the broker runs the same tests at every load.",
         .options = options,
@@ -644,7 +662,8 @@ int hlt_acl_test(int argc, char **argv)
         .notes = "Exit codes: 0 all tests passed, 1 a test failed, 2 usage, 3 a file cannot be "
                  "read or has errors.",
     };
-    const char *values[1] = {NULL};
+    struct hlt_policy_reading how = {.untested = true};
+    const char *values[2] = {NULL};
     const char **paths = hlt_cli_resize(NULL, (size_t)argc * sizeof(*paths));
     int count = 0, code = HLT_EXIT_OK;
     enum hlt_cli_rc parsed = hlt_cli_parse(&spec, argc, argv, values, paths, &count);
@@ -653,10 +672,14 @@ int hlt_acl_test(int argc, char **argv)
         free(paths);
         return parsed == HLT_CLI_HELP ? HLT_EXIT_OK : HLT_EXIT_USAGE;
     }
-    cJSON *root = values[0] != NULL ? cJSON_CreateObject() : NULL;
+    if (!hlt_acl_compat(values[0], &how.compat)) {
+        free(paths);
+        return HLT_EXIT_USAGE;
+    }
+    cJSON *root = values[1] != NULL ? cJSON_CreateObject() : NULL;
     cJSON *list = root != NULL ? cJSON_AddArrayToObject(root, "policies") : NULL;
     for (int i = 0; i < count; i++) {
-        int one = test_file(paths[i], list);
+        int one = test_file(paths[i], &how, list);
 
         code = one > code ? one : code;
     }

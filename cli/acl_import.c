@@ -21,7 +21,7 @@ static int import(const char *path, struct hlt_problems *problems)
     }
     if (hlt_policy_import_dynsec(json, len, path, &text, problems) == HLT_OK) {
         code = problems->warnings > 0 ? HLT_EXIT_NO : HLT_EXIT_OK;
-        if (hlt_policy_parse(&policy, text, strlen(text), "import", &own) != HLT_OK) {
+        if (hlt_policy_parse(&policy, text, strlen(text), "import", NULL, &own) != HLT_OK) {
             hlt_cli_problems(&own);
             code = HLT_EXIT_IO;
         } else {

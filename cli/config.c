@@ -102,19 +102,22 @@ static void check_files(struct check *check)
     struct hlt_keyset *keys = NULL;
     struct hlt_policy *policy = NULL;
     struct hlt_rules *rules = NULL;
+    /* Which broker will run is not known here: `auto` is taken for the older one. */
+    struct hlt_policy_reading how = {.compat = options->acl_compat == HLT_COMPAT_2_1 ? HLT_ACL_2_1
+                                                                                     : HLT_ACL_2_0};
 
     if (options->key_count > 0 &&
         hlt_keyset_load(&keys, options->keys, options->key_count, &check->problems) == HLT_OK) {
         check->keys = hlt_keyset_count(keys);
     }
     if (options->acl_file != NULL &&
-        hlt_policy_load(&policy, options->acl_file, &check->problems) == HLT_OK) {
+        hlt_policy_load(&policy, options->acl_file, &how, &check->problems) == HLT_OK) {
         check->policy_rules = hlt_policy_rule_count(policy);
     }
     hlt_policy_free(policy);
     policy = NULL;
     if (options->acl_shadow_file != NULL) {
-        (void)hlt_policy_load(&policy, options->acl_shadow_file, &check->problems);
+        (void)hlt_policy_load(&policy, options->acl_shadow_file, &how, &check->problems);
     }
     enum hlt_rc rc = options->rules_file != NULL
                          ? hlt_rules_load(&rules, options->rules_file, &check->problems)

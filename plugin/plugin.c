@@ -97,18 +97,19 @@ static void set_token_rules(struct plugin *self)
 static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *problems)
 {
     const struct hlt_options *options = &self->options;
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
     struct hlt_policy *policy = NULL;
     char folder[PATH_MAX], date[HLT_DATE_BYTES], text[512];
     size_t before = problems->count;
     int64_t kept_ms = 0;
 
-    if (hlt_policy_load(&policy, options->acl_file, problems) == HLT_OK ||
+    if (hlt_policy_load(&policy, options->acl_file, &how, problems) == HLT_OK ||
         !options->acl_fallback_last_good) {
         return policy;
     }
     hlt_problems_first(problems, before, text, sizeof(text));
     if (hlt_policy_load_kept(&policy, hlt_reload_keep_folder(options, folder, sizeof(folder)),
-                             &kept_ms, problems) != HLT_OK) {
+                             &kept_ms, &how, problems) != HLT_OK) {
         return NULL;
     }
     self->fell_back = strdup(text);
@@ -124,15 +125,15 @@ static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *
 static bool read_shadow(struct plugin *self, struct hlt_problems *problems)
 {
     const struct hlt_options *options = &self->options;
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
     struct hlt_policy *policy = NULL;
 
     if (options->acl_shadow_file == NULL) {
         return true;
     }
-    if (hlt_policy_load(&policy, options->acl_shadow_file, problems) != HLT_OK) {
+    if (hlt_policy_load(&policy, options->acl_shadow_file, &how, problems) != HLT_OK) {
         return false;
     }
-    hlt_policy_set_compat(policy, hlt_plugin_compat(options));
     if (self->views == NULL) { /* the policy in force is broken: told already */
         hlt_policy_free(policy);
         return true;
@@ -155,7 +156,6 @@ static bool read_files(struct plugin *self, struct hlt_rules **rules)
     if (policy == NULL) {
         good = false;
     } else {
-        hlt_policy_set_compat(policy, hlt_plugin_compat(options));
         self->views = hlt_views_new(self, policy);
         good = good && self->views != NULL;
     }

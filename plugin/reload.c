@@ -94,6 +94,7 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
 {
     const struct hlt_options *options = reload->options;
     struct hlt_problems *problems = &result->problems[part];
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
     enum hlt_rc rc = HLT_OK;
 
     switch (part) {
@@ -101,9 +102,8 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
         rc = hlt_keyset_load(&result->keys, options->keys, options->key_count, problems);
         break;
     case PART_POLICY:
-        rc = hlt_policy_load(&result->policy, options->acl_file, problems);
+        rc = hlt_policy_load(&result->policy, options->acl_file, &how, problems);
         if (rc == HLT_OK) {
-            hlt_policy_set_compat(result->policy, hlt_plugin_compat(options));
             keep_policy(options, result->policy, problems);
         }
         break;
@@ -111,10 +111,7 @@ static void load_part(const struct hlt_reload *reload, struct result *result, en
         if (options->acl_shadow_file == NULL) {
             return;
         }
-        rc = hlt_policy_load(&result->shadow, options->acl_shadow_file, problems);
-        if (rc == HLT_OK) {
-            hlt_policy_set_compat(result->shadow, hlt_plugin_compat(options));
-        }
+        rc = hlt_policy_load(&result->shadow, options->acl_shadow_file, &how, problems);
         break;
     case PART_RULES:
         if (options->rules_file == NULL) {

@@ -135,7 +135,7 @@ static bool measure_plain(double span)
         double start = seconds(), compile, hot, spread;
         struct hlt_view *view;
 
-        if (hlt_policy_parse(&policy, text, len, "bench", &problems) != HLT_OK) {
+        if (hlt_policy_parse(&policy, text, len, "bench", NULL, &problems) != HLT_OK) {
             fprintf(stderr, "%s\n", problems.count > 0 ? problems.item[0].text : "cannot compile");
             return false;
         }
@@ -179,7 +179,7 @@ int main(int argc, char **argv)
         double start = seconds(), compile, hot, spread;
         struct hlt_view *view;
 
-        if (hlt_policy_parse(&policy, text, len, "bench", &problems) != HLT_OK) {
+        if (hlt_policy_parse(&policy, text, len, "bench", NULL, &problems) != HLT_OK) {
             fprintf(stderr, "%s\n", problems.count > 0 ? problems.item[0].text : "cannot compile");
             return 1;
         }

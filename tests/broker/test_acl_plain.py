@@ -242,6 +242,21 @@ class InsideHaltere(harness.BrokerTest):
             self.assertEqual(wire.connect("d1", "d1", broker.token("d1")), 0)
             self.assertEqual(wire.publish("pd1/x", "5"), code, compat)
 
+    def test_expects_are_put_to_the_mosquitto_in_force(self):
+        policy = ("haltere 1\npattern readwrite #\npattern deny p%c/#\n"
+                  "expect {} write pd1/x as client=d1\n")
+        for compat, good, bad in ("2.0", "deny", "allow"), ("2.1", "allow", "deny"):
+            log = self.make(f"bad{compat}", policy=policy.format(bad),
+                            options={"acl_compat": compat}).fails_to_start()
+            self.assertIn(f"policy.acl:4:1: error: this test expects {bad}", log)
+            broker = self.start(f"good{compat}", policy=policy.format(good), options={"acl_compat": compat})
+            broker.write_policy(policy.format(bad))
+            broker.sighup()
+            broker.wait_log("policy could not be read again")
+            broker.write_policy(policy.format(good) + "anyone\n  allow read x\n")
+            broker.sighup()
+            broker.wait_log("policy read again: in force")
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -51,6 +51,46 @@ class WithFolder(unittest.TestCase):
         return answers
 
 
+class Compat(WithFolder):
+    LINES = "haltere 1\npattern readwrite #\npattern deny p%c/#\nexpect {} write pd1/x as client=d1\n"
+
+    def test_every_verb_decides_as_the_mosquitto_it_is_told(self):
+        question = b'{"clientId":"d1","access":"write","topic":"pd1/x"}\n'
+        explain = ("--client", "d1", "write", "pd1/x")
+        for args, good in (((), "deny"), (("--acl-compat", "2.0"), "deny"), (("--acl-compat", "2.1"), "allow")):
+            policy = self.write(good + ".acl", self.LINES.format(good))
+            bad = "deny" if good == "allow" else "allow"
+            wrong = self.write("wrong.acl", self.LINES.format(bad))
+            for verb in "check", "test":
+                self.assertEqual(run(verb, *args, policy).returncode, 0, (verb, args))
+                self.assertEqual(run(verb, *args, wrong).returncode, 1, (verb, args))
+            done = run("decide", *args, "--policy", policy, stdin=question)
+            self.assertEqual(json.loads(done.stdout)["decision"], good, done.stderr)
+            done = run("decide", *args, "--policy", wrong, stdin=question)
+            self.assertEqual((done.returncode, done.stdout), (3, b""))
+            self.assertIn(f"wrong.acl:4:1: error: this test expects {bad}".encode(), done.stderr)
+            done = run("explain", *args, "--policy", policy, *explain)
+            self.assertEqual(done.returncode, 0 if good == "allow" else 1, done.stderr)
+            self.assertEqual(run("diff", *args, policy, policy).returncode, 0)
+
+    def test_explain_takes_it_from_the_configuration(self):
+        policy = self.write("p.acl", "pattern readwrite #\npattern deny p%c/#\n")
+        for compat, code in ("2.0", 1), ("2.1", 0), ("auto", 1):
+            conf = self.write("mosquitto.conf", f"plugin x/mosquitto_haltere.so\nplugin_opt_acl_file {policy}\n"
+                              f"plugin_opt_acl_compat {compat}\n")
+            done = run("explain", "--config", conf, "--client", "d1", "write", "pd1/x")
+            self.assertEqual(done.returncode, code, (compat, done.stderr, done.stdout))
+            done = run("explain", "--config", conf, "--acl-compat", "2.1", "--client", "d1", "write", "pd1/x")
+            self.assertEqual(done.returncode, 0, (compat, done.stderr))
+
+    def test_there_are_two_of_them(self):
+        for args in (("check", self.policy), ("test", self.policy), ("diff", self.policy, self.policy),
+                     ("decide", "--policy", self.policy), ("explain", "--policy", self.policy, "read", "a")):
+            done = run(args[0], "--acl-compat", "2", *args[1:])
+            self.assertEqual(done.returncode, 2, args)
+            self.assertIn(b"--acl-compat 2 is neither 2.0 nor 2.1", done.stderr)
+
+
 class Check(WithFolder):
     def test_a_good_policy_is_counted_and_named(self):
         done = run("check", self.policy)

@@ -90,7 +90,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct hlt_problems problems = {0};
     struct hlt_policy *policy = NULL;
 
-    if (hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", &problems) == HLT_OK) {
+    if (hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", NULL, &problems) ==
+        HLT_OK) {
         struct hlt_diff diff = {.old_policy = policy, .new_policy = policy};
 
         if (hlt_policy_rule_count(policy) < 100 &&

@@ -72,7 +72,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     size_t text_len = end != NULL ? (size_t)(end - data) : len;
     size_t left = end != NULL ? len - text_len - 1 : 0;
     const uint8_t *at = end != NULL ? end + 1 : NULL;
-    enum hlt_rc rc = hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", &problems);
+    struct hlt_policy_reading how = {.compat = len % 2 == 0 ? HLT_ACL_2_0 : HLT_ACL_2_1};
+    enum hlt_rc rc =
+        hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", &how, &problems);
 
     if ((rc == HLT_OK) != (policy != NULL) || (rc == HLT_OK) != (problems.errors == 0)) {
         abort();
@@ -82,7 +84,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         struct hlt_subject subject = {.client_id = id != NULL ? id : "", .user = user};
         struct hlt_view *view;
 
-        hlt_policy_set_compat(policy, len % 2 == 0 ? HLT_ACL_2_0 : HLT_ACL_2_1);
         view = hlt_policy_bind(policy, &subject);
         while (view != NULL && (topic = next_line(&at, &left)) != NULL) {
             check(policy, view, topic);

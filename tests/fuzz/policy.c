@@ -82,7 +82,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     size_t text_len = end != NULL ? (size_t)(end - data) : len;
     size_t left = end != NULL ? len - text_len - 1 : 0;
     const uint8_t *at = end != NULL ? end + 1 : NULL;
-    enum hlt_rc rc = hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", &problems);
+    enum hlt_rc rc =
+        hlt_policy_parse(&policy, (const char *)data, text_len, "fuzz", NULL, &problems);
 
     if ((rc == HLT_OK) != (policy != NULL) || (rc == HLT_OK) != (problems.errors == 0)) {
         abort();

@@ -559,7 +559,7 @@ Test(plugin, replaced_policies_go_in_slices_and_views_follow_the_new_one)
         free(token);
     }
     const char text[] = "haltere 1\nanyone\n  allow write other/#\n";
-    cr_assert_eq(hlt_policy_parse(&next, text, strlen(text), "next", &problems), HLT_OK);
+    cr_assert_eq(hlt_policy_parse(&next, text, strlen(text), "next", NULL, &problems), HLT_OK);
     cr_assert(hlt_views_swap(self->views, next));
     for (int i = 0; i < 1200; i++) {
         cr_assert_eq(ask_acl(&client[i], MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_ACL_DENIED);

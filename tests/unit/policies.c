@@ -37,7 +37,7 @@ static struct hlt_policy *shipped(const char *name)
     enum hlt_rc rc;
 
     (void)snprintf(path, sizeof(path), "%s/acl/policies/%s", source_dir(), name);
-    rc = hlt_policy_load(&policy, path, &problems);
+    rc = hlt_policy_load(&policy, path, NULL, &problems);
     cr_expect(problems.count == 0, "%s:%u: %s", path, problems.item[0].line, problems.item[0].text);
     cr_assert(rc == HLT_OK, "%s", path);
     hlt_problems_free(&problems);

@@ -15,7 +15,7 @@ static enum hlt_rc parse(const char *text, size_t len, struct hlt_problems *prob
     enum hlt_rc rc;
 
     memset(problems, 0, sizeof(*problems));
-    rc = hlt_policy_parse(&policy, text, len, "p.acl", problems);
+    rc = hlt_policy_parse(&policy, text, len, "p.acl", NULL, problems);
     cr_expect((rc == HLT_OK) == (policy != NULL), "a policy if and only if it is good");
     cr_expect((rc == HLT_OK) == (problems->errors == 0), "errors are told");
     hlt_policy_free(policy);
@@ -464,7 +464,7 @@ static struct hlt_policy *load(const char *want)
     enum hlt_rc rc;
 
     (void)snprintf(path, sizeof(path), "%s/main.acl", folder);
-    rc = hlt_policy_load(&policy, path, &problems);
+    rc = hlt_policy_load(&policy, path, NULL, &problems);
     if (want == NULL) {
         cr_expect(rc == HLT_OK, "%s", first_problem(&problems));
     } else {
@@ -583,7 +583,8 @@ Test(policy, a_folder_with_glob_characters_is_no_pattern, .init = begin_files, .
     write_file("a[b]*/main.acl", "haltere 1\ninclude x?.acl\n");
     write_file("a[b]*/x1.acl", "anyone\nallow read a\n");
     (void)snprintf(path, sizeof(path), "%s/a[b]*/main.acl", folder);
-    cr_expect(hlt_policy_load(&policy, path, &problems) == HLT_OK, "%s", first_problem(&problems));
+    cr_expect(hlt_policy_load(&policy, path, NULL, &problems) == HLT_OK, "%s",
+              first_problem(&problems));
     hlt_policy_free(policy);
     hlt_problems_free(&problems);
 }
@@ -619,10 +620,10 @@ Test(policy, mistakes_of_others_in_the_same_list_do_not_spoil_a_good_policy)
     struct hlt_policy *policy;
 
     hlt_problems_add(&problems, HLT_PROBLEM_ERROR, "other", 1, 1, "something else");
-    cr_expect(hlt_policy_parse(&policy, "haltere 1\n", 10, "p.acl", &problems) == HLT_OK);
+    cr_expect(hlt_policy_parse(&policy, "haltere 1\n", 10, "p.acl", NULL, &problems) == HLT_OK);
     cr_expect(problems.errors == 1);
     hlt_policy_free(policy);
-    cr_expect(hlt_policy_parse(&policy, "x\n", 2, "p.acl", NULL) == HLT_EPARSE);
+    cr_expect(hlt_policy_parse(&policy, "x\n", 2, "p.acl", NULL, NULL) == HLT_EPARSE);
     hlt_problems_free(&problems);
 }
 
@@ -642,7 +643,7 @@ Test(policy, a_hundred_thousand_rules_of_other_roles_are_passed_over)
         fprintf(out, "role r%d\n%s write site/+/x\n", i, i == 99999 ? "deny" : "allow");
     }
     fclose(out);
-    cr_assert(hlt_policy_parse(&policy, text, len, "p.acl", &problems) == HLT_OK);
+    cr_assert(hlt_policy_parse(&policy, text, len, "p.acl", NULL, &problems) == HLT_OK);
     free(text);
     view = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "d",
                                                          .user = "d",

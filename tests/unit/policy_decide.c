@@ -11,7 +11,7 @@ static struct hlt_policy *policy_from(const char *text)
 {
     struct hlt_problems problems = {0};
     struct hlt_policy *policy = NULL;
-    enum hlt_rc rc = hlt_policy_parse(&policy, text, strlen(text), "test.acl", &problems);
+    enum hlt_rc rc = hlt_policy_parse(&policy, text, strlen(text), "test.acl", NULL, &problems);
 
     cr_assert(rc == HLT_OK, "%s", problems.count > 0 ? problems.item[0].text : "no text");
     hlt_problems_free(&problems);

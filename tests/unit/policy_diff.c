@@ -11,8 +11,8 @@ static struct hlt_diff diff;
 
 static void load(const char *one, const char *other)
 {
-    cr_assert(hlt_policy_parse(&before, one, strlen(one), "old.acl", NULL) == HLT_OK);
-    cr_assert(hlt_policy_parse(&after, other, strlen(other), "new.acl", NULL) == HLT_OK);
+    cr_assert(hlt_policy_parse(&before, one, strlen(one), "old.acl", NULL, NULL) == HLT_OK);
+    cr_assert(hlt_policy_parse(&after, other, strlen(other), "new.acl", NULL, NULL) == HLT_OK);
     diff = (struct hlt_diff){.old_policy = before, .new_policy = after};
 }
 

@@ -33,7 +33,7 @@ static void ask(const char *sub, const char *claims, enum hlt_access access, con
     struct hlt_decision decision;
 
     if (policy == NULL) {
-        cr_assert(hlt_policy_parse(&policy, text, sizeof(text) - 1, "p.acl", NULL) == HLT_OK);
+        cr_assert(hlt_policy_parse(&policy, text, sizeof(text) - 1, "p.acl", NULL, NULL) == HLT_OK);
     }
     view = hlt_policy_bind(policy, &subject);
     cr_assert(view != NULL);
@@ -201,7 +201,7 @@ Test(policy_explain, lines_of_a_mosquitto_acl_file_are_named)
     };
     struct hlt_policy *one;
 
-    cr_assert(hlt_policy_parse(&one, plain, sizeof(plain) - 1, "acl", NULL) == HLT_OK);
+    cr_assert(hlt_policy_parse(&one, plain, sizeof(plain) - 1, "acl", NULL, NULL) == HLT_OK);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct hlt_subject subject = {.client_id = rows[i].id, .user = "bob"};
 
@@ -224,7 +224,7 @@ Test(policy_explain, tests_of_a_policy_can_be_run_one_by_one)
     struct hlt_policy *one;
     struct hlt_test test;
 
-    cr_assert(hlt_policy_parse(&one, source, sizeof(source) - 1, "p.acl", NULL) == HLT_OK);
+    cr_assert(hlt_policy_parse(&one, source, sizeof(source) - 1, "p.acl", NULL, NULL) == HLT_OK);
     cr_assert(hlt_policy_test(one, 0, &test));
     cr_expect_str_eq(test.subject.user, "bob");
     cr_expect_null(test.subject.device_id);

@@ -8,25 +8,37 @@
 
 #include "../../acl/policy.h"
 
-static struct hlt_policy *load(const char *text, size_t len, struct hlt_problems *problems)
+static struct hlt_policy *load_as(const char *text, size_t len, enum hlt_acl_compat compat,
+                                  struct hlt_problems *problems)
 {
+    struct hlt_policy_reading how = {.compat = compat};
     struct hlt_policy *policy = NULL;
     enum hlt_rc rc;
 
     memset(problems, 0, sizeof(*problems));
-    rc = hlt_policy_parse(&policy, text, len, "m.acl", problems);
+    rc = hlt_policy_parse(&policy, text, len, "m.acl", &how, problems);
     cr_expect((rc == HLT_OK) == (policy != NULL) && (rc == HLT_OK) == (problems->errors == 0));
+    return policy;
+}
+
+static struct hlt_policy *load(const char *text, size_t len, struct hlt_problems *problems)
+{
+    return load_as(text, len, HLT_ACL_2_0, problems);
+}
+
+static struct hlt_policy *policy_as(const char *text, enum hlt_acl_compat compat)
+{
+    struct hlt_problems problems;
+    struct hlt_policy *policy = load_as(text, strlen(text), compat, &problems);
+
+    cr_assert(policy != NULL, "'%s': %s", text, problems.count > 0 ? problems.item[0].text : "");
+    hlt_problems_free(&problems);
     return policy;
 }
 
 static struct hlt_policy *policy_from(const char *text)
 {
-    struct hlt_problems problems;
-    struct hlt_policy *policy = load(text, strlen(text), &problems);
-
-    cr_assert(policy != NULL, "'%s': %s", text, problems.count > 0 ? problems.item[0].text : "");
-    hlt_problems_free(&problems);
-    return policy;
+    return policy_as(text, HLT_ACL_2_0);
 }
 
 /* What a client with these names is told; `line` may be NULL. */
@@ -278,9 +290,8 @@ struct row {
 static void check(const char *text, enum hlt_acl_compat compat, const struct row *rows,
                   size_t count)
 {
-    struct hlt_policy *policy = policy_from(text);
+    struct hlt_policy *policy = policy_as(text, compat);
 
-    hlt_policy_set_compat(policy, compat);
     for (size_t i = 0; i < count; i++) {
         unsigned line;
         enum hlt_verdict got =
@@ -722,6 +733,27 @@ Test(policy_legacy, generated_files_are_decided_as_a_slow_reading_decides_them, 
 }
 
 /* ---- beside the rules of `haltere 1` ---- */
+
+Test(policy_legacy, the_tests_of_a_policy_ask_the_mosquitto_it_is_read_for)
+{
+    static const char text[] = "haltere 1\npattern readwrite #\npattern deny p%c/#\n"
+                               "expect deny write pd1/x as client=d1\n";
+    struct hlt_problems problems;
+    struct hlt_policy *policy = load_as(text, sizeof(text) - 1, HLT_ACL_2_0, &problems);
+
+    cr_expect(policy != NULL);
+    hlt_policy_free(policy);
+    hlt_problems_free(&problems);
+    cr_expect(load_as(text, sizeof(text) - 1, HLT_ACL_2_1, &problems) == NULL);
+    for (size_t i = 0; i < problems.count; i++) {
+        cr_expect(problems.item[i].kind != HLT_PROBLEM_ERROR ||
+                      (problems.item[i].line == 4 &&
+                       strstr(problems.item[i].text, "expects deny, but it is allowed") != NULL),
+                  "%s", problems.item[i].text);
+    }
+    cr_expect(problems.errors == 1);
+    hlt_problems_free(&problems);
+}
 
 Test(policy_legacy, in_haltere_1_the_lines_are_one_voter)
 {

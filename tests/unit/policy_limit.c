@@ -22,8 +22,8 @@ static void bind(const char *lines, const char *claims)
                                   .claims_len = strlen(claims)};
     int len = snprintf(text, sizeof(text), "haltere 1\n%s", lines);
 
-    cr_assert(hlt_policy_parse(&policy, text, (size_t)len, "p.acl", &problems) == HLT_OK, "%s",
-              problems.count > 0 ? problems.item[0].text : "");
+    cr_assert(hlt_policy_parse(&policy, text, (size_t)len, "p.acl", NULL, &problems) == HLT_OK,
+              "%s", problems.count > 0 ? problems.item[0].text : "");
     hlt_problems_free(&problems);
     view = hlt_policy_bind(policy, &subject);
     cr_assert(view != NULL);
@@ -106,7 +106,8 @@ Test(policy_limit, mistakes_are_told_with_their_place)
         struct hlt_policy *none = NULL;
         int len = snprintf(text, sizeof(text), "haltere 1\nanyone\n %s\n", rows[i].line);
 
-        cr_expect(hlt_policy_parse(&none, text, (size_t)len, "p.acl", &problems) == HLT_EPARSE,
+        cr_expect(hlt_policy_parse(&none, text, (size_t)len, "p.acl", NULL, &problems) ==
+                      HLT_EPARSE,
                   "%s", rows[i].line);
         cr_expect(problems.count == 1 && problems.item[0].line == 3 &&
                       strstr(problems.item[0].text, rows[i].told) != NULL,
@@ -116,7 +117,7 @@ Test(policy_limit, mistakes_are_told_with_their_place)
     }
     struct hlt_problems problems = {0};
     struct hlt_policy *none = NULL;
-    cr_expect(hlt_policy_parse(&none, "haltere 1\nlimit qos 1\n", 22, "p", &problems) ==
+    cr_expect(hlt_policy_parse(&none, "haltere 1\nlimit qos 1\n", 22, "p", NULL, &problems) ==
               HLT_EPARSE);
     cr_expect(strstr(problems.item[0].text, "stands in a section") != NULL);
     hlt_problems_free(&problems);
