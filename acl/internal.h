@@ -10,6 +10,7 @@
 
 #include "legacy.h"
 #include "policy.h"
+#include "sources.h"
 
 #define HLT_ACL_LEVELS_MAX 200      /* levels of a filter; the broker refuses deeper topics */
 #define HLT_ACL_SLOTS_MAX 64        /* distinct variables of a policy: one bit each */
@@ -169,6 +170,7 @@ struct hlt_policy {
     uint32_t section_table_size;
     bool uses_anywhere;
 
+    struct hlt_policy_sources sources;
     struct acl_legacy legacy; /* `topic`, `pattern` and `default` lines */
     bool plain;               /* nothing else: a Mosquitto acl_file */
     uint8_t compat;           /* enum hlt_acl_compat */

@@ -599,11 +599,18 @@ static bool include_allowed(struct acl_parser *parser)
     return false;
 }
 
-static int glob_failed(const char *path, int error)
+/* False after a mistake, or without memory. */
+static bool note_include(struct acl_parser *parser, const char *pattern)
 {
-    (void)path;
-    (void)error;
-    return 1; /* a folder that cannot be read may hold the very file with the denials */
+    enum hlt_rc rc = hlt_policy_sources_note(&parser->policy->sources, pattern, true);
+
+    if (rc == HLT_EFULL) {
+        hlt_policy_mistake(parser, &parser->words[1],
+                           "more than %d different 'include' in a policy", HLT_POLICY_INCLUDES_MAX);
+    } else if (rc != HLT_OK) {
+        parser->rc = rc;
+    }
+    return rc == HLT_OK;
 }
 
 static void on_include(struct acl_parser *parser)
@@ -620,10 +627,17 @@ static void on_include(struct acl_parser *parser)
         parser->rc = HLT_ENOMEM;
         return;
     }
-    rc = glob(pattern, GLOB_ERR, glob_failed, &found);
+    if (!note_include(parser, pattern)) {
+        free(pattern);
+        return;
+    }
+    rc = glob(pattern, GLOB_ERR, NULL, &found);
     free(pattern);
-    if (rc != 0) {
-        /* Also a pattern: a folder that came out empty would take its denials with it unseen. */
+    if (rc == GLOB_NOSPACE) {
+        parser->rc = HLT_ENOMEM;
+    } else if (rc != 0) {
+        /* Also a pattern: a folder that came out empty, or cannot be read, would take its denials
+         * with it unseen. */
         hlt_policy_mistake(parser, &parser->words[1], "no file matches '%s'",
                            hlt_policy_shown(parser, parser->words[1].text, parser->words[1].len));
     }
@@ -839,6 +853,9 @@ enum hlt_rc hlt_policy_parse_file(struct hlt_policy *policy, const char *path,
     }
     parser->policy = policy;
     parser->problems = problems;
+    if (hlt_policy_sources_note(&policy->sources, path, false) != HLT_OK) {
+        goto done;
+    }
     hlt_file_stamp(path, &stamp);
     rc = hlt_file_read(path, HLT_FILE_PUBLIC, HLT_POLICY_FILE_MAX, &text, &len, &err);
     if (rc != HLT_OK) {

@@ -78,6 +78,11 @@ static enum hlt_rc make(struct hlt_policy **out, const char *text, size_t len, c
     if (rc == HLT_ENOMEM) {
         hlt_problems_add(told, HLT_PROBLEM_ERROR, name, 0, 0, "out of memory");
     }
+    if (policy != NULL && how != NULL && how->sources != NULL) {
+        hlt_policy_sources_free(how->sources);
+        *how->sources = policy->sources;
+        policy->sources = (struct hlt_policy_sources){0};
+    }
     if (rc == HLT_OK) {
         *out = policy;
         policy = NULL; /* handed to the caller */
@@ -114,6 +119,7 @@ void hlt_policy_free(struct hlt_policy *policy)
     }
     hlt_policy_expects_free(policy);
     hlt_legacy_free(&policy->legacy);
+    hlt_policy_sources_free(&policy->sources);
     free(policy->files);
     free(policy->sections);
     free(policy->rules);

@@ -16,6 +16,7 @@
 
 struct hlt_policy; /* opaque: compiled rules */
 struct hlt_view;   /* opaque: a policy bound to one client */
+struct hlt_policy_sources;
 
 enum hlt_access { HLT_READ = 1, HLT_WRITE = 2, HLT_SUBSCRIBE = 4, HLT_UNSUBSCRIBE = 8 };
 
@@ -30,6 +31,9 @@ enum hlt_acl_compat { HLT_ACL_2_0, HLT_ACL_2_1 };
 struct hlt_policy_reading {
     enum hlt_acl_compat compat;
     bool untested; /* leave the `expect` lines to who runs them himself */
+    /* Gets what was read, also if it has mistakes (sources.h); NULL: nobody asks. What it held is
+     * freed. */
+    struct hlt_policy_sources *sources;
 };
 
 /* Load and compile. All mistakes at once in `problems` (file:line:column, the word, a suggestion);

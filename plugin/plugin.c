@@ -97,7 +97,8 @@ static void set_token_rules(struct plugin *self)
 static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *problems)
 {
     const struct hlt_options *options = &self->options;
-    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options),
+                                     .sources = hlt_reload_sources(self->reload, false)};
     struct hlt_policy *policy = NULL;
     char folder[PATH_MAX], date[HLT_DATE_BYTES], text[512];
     size_t before = problems->count;
@@ -108,6 +109,7 @@ static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *
         return policy;
     }
     hlt_problems_first(problems, before, text, sizeof(text));
+    how.sources = NULL; /* acl_file is what is watched */
     if (hlt_policy_load_kept(&policy, hlt_reload_keep_folder(options, folder, sizeof(folder)),
                              &kept_ms, &how, problems) != HLT_OK) {
         return NULL;
@@ -125,7 +127,8 @@ static struct hlt_policy *read_policy(struct plugin *self, struct hlt_problems *
 static bool read_shadow(struct plugin *self, struct hlt_problems *problems)
 {
     const struct hlt_options *options = &self->options;
-    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options),
+                                     .sources = hlt_reload_sources(self->reload, true)};
     struct hlt_policy *policy = NULL;
 
     if (options->acl_shadow_file == NULL) {

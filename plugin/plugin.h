@@ -176,6 +176,9 @@ void hlt_meters_drop(void *meter);
 /* --- reload.c --- */
 /* Note how the files look now. Call before they are read for the first time. */
 struct hlt_reload *hlt_reload_new(const struct hlt_options *options);
+/* Where the first reading of the policy, or of the shadow policy, notes what it read; before the
+ * thread is started. */
+struct hlt_policy_sources *hlt_reload_sources(struct hlt_reload *reload, bool shadow);
 /* Start the thread; false if the system refuses one. */
 bool hlt_reload_start(struct hlt_reload *reload);
 /* Ask for all files to be read again. Never waits. */

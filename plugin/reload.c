@@ -18,11 +18,12 @@
 #include <unistd.h>
 
 #include "../acl/keep.h"
+#include "../acl/sources.h"
 #include "../shared/file.h"
 #include "plugin.h"
 
-#define LOOK_MS 1000 /* a changed file is noticed within this time */
-#define FILES_MAX (HLT_KEY_SOURCES_MAX + 3)
+#define LOOK_MS 1000                        /* a changed file is noticed within this time */
+#define FILES_MAX (HLT_KEY_SOURCES_MAX + 1) /* and the rules; the policies have their sources */
 
 enum part { PART_KEYS, PART_POLICY, PART_SHADOW, PART_RULES, PARTS };
 
@@ -55,6 +56,7 @@ struct hlt_reload {
     const struct hlt_options *options;
     struct watched file[FILES_MAX];
     size_t file_count;
+    struct hlt_policy_sources policy, shadow; /* of the last reading, good or bad */
     pthread_t thread;
     bool running;
     int wake; /* eventfd */
@@ -90,11 +92,13 @@ static void keep_policy(const struct hlt_options *options, const struct hlt_poli
     }
 }
 
-static void load_part(const struct hlt_reload *reload, struct result *result, enum part part)
+static void load_part(struct hlt_reload *reload, struct result *result, enum part part)
 {
     const struct hlt_options *options = reload->options;
     struct hlt_problems *problems = &result->problems[part];
-    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options)};
+    struct hlt_policy_reading how = {.compat = hlt_plugin_compat(options),
+                                     .sources =
+                                         part == PART_SHADOW ? &reload->shadow : &reload->policy};
     enum hlt_rc rc = HLT_OK;
 
     switch (part) {
@@ -155,7 +159,11 @@ static void look(struct hlt_reload *reload)
         /* Stamped before it is read: an edit in between is seen the next time. */
         bool changed = stamp_changed(file);
         wanted[file->part] = wanted[file->part] || changed || asked;
-        any = any || changed || asked;
+    }
+    wanted[PART_POLICY] = asked || hlt_policy_sources_changed(&reload->policy);
+    wanted[PART_SHADOW] = asked || hlt_policy_sources_changed(&reload->shadow);
+    for (int part = 0; part < PARTS; part++) {
+        any = any || wanted[part];
     }
     struct result *result = any ? calloc(1, sizeof(*result)) : NULL;
     if (result == NULL) {
@@ -232,10 +240,13 @@ struct hlt_reload *hlt_reload_new(const struct hlt_options *options)
     for (size_t i = 0; i < options->key_count; i++) {
         watch(reload, options->keys[i].path, PART_KEYS);
     }
-    watch(reload, options->acl_file, PART_POLICY);
-    watch(reload, options->acl_shadow_file, PART_SHADOW);
     watch(reload, options->rules_file, PART_RULES);
     return reload;
+}
+
+struct hlt_policy_sources *hlt_reload_sources(struct hlt_reload *reload, bool shadow)
+{
+    return shadow ? &reload->shadow : &reload->policy;
 }
 
 bool hlt_reload_start(struct hlt_reload *reload)
@@ -275,6 +286,8 @@ void hlt_reload_free(struct hlt_reload *reload)
         (void)pthread_join(reload->thread, NULL);
     }
     result_free(atomic_load(&reload->result));
+    hlt_policy_sources_free(&reload->policy);
+    hlt_policy_sources_free(&reload->shadow);
     (void)close(reload->wake);
     free(reload);
 }

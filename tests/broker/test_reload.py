@@ -51,6 +51,43 @@ class Policy(harness.BrokerTest):
         harness.wait_until(lambda: wire.publish("t/new") == 0, "the new policy is in force")
         self.assertEqual(broker.count("keys read again"), 0)
 
+    def test_a_change_of_an_included_file_is_noticed_without_a_signal(self):
+        broker = self.make(policy=harness.POLICY + "include classes/*.acl\n")
+        classes = broker.dir / "classes"
+        classes.mkdir()
+
+        def write(name, topic):
+            new = broker.dir / "new"
+            new.write_text(f"anyone\n  allow write t/{topic}\n")
+            new.rename(classes / name)
+
+        def allowed(*topics):
+            harness.wait_until(lambda: {t for t in "abcd" if wire.publish("t/" + t) == 0} == set(topics),
+                               f"{topics} may be written")
+
+        write("one.acl", "a")
+        broker.start()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        allowed("a")
+        write("one.acl", "b")  # an edit
+        allowed("b")
+        write("two.acl", "c")  # one more that fits the pattern
+        allowed("b", "c")
+        (classes / "one.acl").unlink()
+        allowed("c")
+        (classes / "two.acl").write_text("anyone\n  alow write t/d\n")
+        broker.wait_log("policy could not be read again")
+        allowed("c")
+        write("two.acl", "d")  # what was broken is mended where it was broken
+        allowed("d")
+        (classes / "note.txt").write_text("no part of the policy")
+        write("three.acl", "a")
+        allowed("a", "d")
+        self.assertEqual(broker.count("policy read again"), 5)
+        self.assertEqual(broker.count("policy could not be read again"), 1)
+        self.assertEqual(broker.count("(keys|rules) read again"), 0)
+
     def test_a_broken_policy_keeps_the_old_one_and_says_so(self):
         broker = self.start()
         operator = broker.operator().connect()

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "../../acl/policy.h"
+#include "../../acl/sources.h"
 
 static enum hlt_rc parse(const char *text, size_t len, struct hlt_problems *problems)
 {
@@ -571,6 +572,104 @@ Test(policy, a_file_others_may_write_or_that_is_missing_is_not_taken, .init = be
     (void)snprintf(path, sizeof(path), "%s/classes/a.acl", folder);
     cr_assert(chmod(path, 0666) == 0);
     (void)load("main.acl:2:9: error:");
+}
+
+/* Load main.acl again into `sources`; they hold the folder as it is now. */
+static void load_sources(struct hlt_policy_sources *sources, enum hlt_rc want)
+{
+    struct hlt_policy_reading how = {.sources = sources};
+    struct hlt_problems problems = {0};
+    struct hlt_policy *policy = NULL;
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "%s/main.acl", folder);
+    cr_expect(hlt_policy_load(&policy, path, &how, &problems) == want, "%s",
+              first_problem(&problems));
+    cr_expect(!hlt_policy_sources_changed(sources));
+    hlt_policy_free(policy);
+    hlt_problems_free(&problems);
+}
+
+static void remove_file(const char *name)
+{
+    char path[256];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+    cr_assert(unlink(path) == 0);
+}
+
+Test(policy, a_change_of_what_it_was_read_from_is_seen, .init = begin_files, .fini = remove_files)
+{
+    struct hlt_policy_sources sources = {0};
+    char target[256], path[256];
+
+    write_file("classes/a.acl", "role a\ninclude deep.inc\n");
+    write_file("classes/deep.inc", "role deep\n");
+    write_file("main.acl", "haltere 1\ninclude classes/*.acl\n");
+    load_sources(&sources, HLT_OK);
+    cr_expect(sources.count == 3);
+    write_file("classes/note.txt", "no part of it");
+    cr_expect(!hlt_policy_sources_changed(&sources), "a file that no pattern names");
+    write_file("classes/a.acl", "role a\nallow read a\ninclude deep.inc\n");
+    cr_expect(hlt_policy_sources_changed(&sources), "an included file was edited");
+    load_sources(&sources, HLT_OK);
+    write_file("classes/deep.inc", "role deep\nallow read d\n");
+    cr_expect(hlt_policy_sources_changed(&sources), "what an included file includes");
+    load_sources(&sources, HLT_OK);
+    write_file("classes/b.acl", "role b\n");
+    cr_expect(hlt_policy_sources_changed(&sources), "a file more");
+    load_sources(&sources, HLT_OK);
+    remove_file("classes/b.acl");
+    cr_expect(hlt_policy_sources_changed(&sources), "a file less");
+    load_sources(&sources, HLT_OK);
+    write_file("main.acl", "haltere 1\ninclude classes/*.acl\nanyone\n");
+    cr_expect(hlt_policy_sources_changed(&sources), "the policy's own file");
+    load_sources(&sources, HLT_OK);
+    write_file("v2", "role b\n");
+    (void)snprintf(target, sizeof(target), "%s/v2", folder);
+    (void)snprintf(path, sizeof(path), "%s/classes/b.acl", folder);
+    cr_assert(symlink(target, path) == 0);
+    load_sources(&sources, HLT_OK);
+    write_file("v2", "role b\nallow read b\n");
+    cr_expect(hlt_policy_sources_changed(&sources), "what a link leads to");
+    hlt_policy_sources_free(&sources);
+}
+
+Test(policy, a_policy_with_mistakes_is_watched_for_the_mending, .init = begin_files,
+     .fini = remove_files)
+{
+    struct hlt_policy_sources sources = {0};
+
+    load_sources(&sources, HLT_EIO); /* there is no file at all */
+    write_file("main.acl", "haltere 1\ninclude classes/*.acl\n");
+    cr_expect(hlt_policy_sources_changed(&sources));
+    load_sources(&sources, HLT_EPARSE); /* nothing to include */
+    write_file("classes/a.acl", "role a\nalow read a\n");
+    cr_expect(hlt_policy_sources_changed(&sources));
+    load_sources(&sources, HLT_EPARSE); /* a mistake there */
+    write_file("classes/a.acl", "role a\nallow read a\n");
+    cr_expect(hlt_policy_sources_changed(&sources));
+    load_sources(&sources, HLT_OK);
+    hlt_policy_sources_free(&sources);
+}
+
+Test(policy, different_includes_are_bounded, .init = begin_files, .fini = remove_files)
+{
+    char *text = malloc(64 * (HLT_POLICY_INCLUDES_MAX + 2));
+    size_t len;
+
+    cr_assert(text != NULL);
+    len = (size_t)sprintf(text, "haltere 1\n");
+    write_file("a.acl", "role a\n");
+    for (int i = 0; i < HLT_POLICY_INCLUDES_MAX; i++) {
+        len += (size_t)sprintf(text + len, "include [a%d].acl\ninclude [a0].acl\n", i);
+    }
+    write_file("main.acl", text);
+    hlt_policy_free(load(NULL)); /* the same pattern again is none more */
+    (void)sprintf(text + len, "include a.acl\n");
+    write_file("main.acl", text);
+    (void)load("main.acl:2002:9: error: more than 1000 different 'include' in a policy");
+    free(text);
 }
 
 Test(policy, a_folder_with_glob_characters_is_no_pattern, .init = begin_files, .fini = remove_files)
