@@ -202,6 +202,15 @@ static bool partial_name(const struct acl_line *line, bool *first)
     return partial;
 }
 
+/* A denial that 2.1 does not hold for a name with a / in it: there it fits no level. */
+static bool loses_slashes(const struct acl_line *line)
+{
+    bool first;
+
+    return line->owner == HLT_ACL_LEGACY_OF_ALL && line->access == 0 &&
+           has_name(line->filter, line->filter_len) && !partial_name(line, &first);
+}
+
 static bool filter_is(const struct acl_line *line, const char *word)
 {
     return strlen(word) == line->filter_len && memcmp(word, line->filter, line->filter_len) == 0;
@@ -294,8 +303,8 @@ static bool look_for_twins(const struct lint *lint)
 static void look_at_places(const struct lint *lint)
 {
     const struct acl_legacy *legacy = &lint->policy->legacy;
-    const struct acl_line *above = NULL, *under = NULL;
-    uint32_t above_count = 0, under_count = 0;
+    const struct acl_line *above = NULL, *under = NULL, *slashed = NULL;
+    uint32_t above_count = 0, under_count = 0, slashed_count = 0;
     char text[256];
 
     for (uint32_t i = 0; i < legacy->line_count; i++) {
@@ -303,6 +312,10 @@ static void look_at_places(const struct lint *lint)
 
         if (line->filter == NULL) {
             continue;
+        }
+        if (loses_slashes(line)) {
+            slashed = slashed != NULL ? slashed : line;
+            slashed_count++;
         }
         if (line->owner == HLT_ACL_LEGACY_OF_ALL && line->under_user) {
             under = under != NULL ? under : line;
@@ -324,6 +337,14 @@ static void look_at_places(const struct lint *lint)
                        "a 'pattern' holds for everybody, also below a 'user' line (%u such lines)",
                        under_count);
         warn_line(lint, under, text);
+    }
+    if (slashed != NULL) {
+        (void)snprintf(
+            text, sizeof(text),
+            "in Mosquitto 2.1 a name with a / in it fits no %%c or %%u: there such clients "
+            "are not denied what this line denies in 2.0 (%u such lines)",
+            slashed_count);
+        warn_line(lint, slashed, text);
     }
 }
 

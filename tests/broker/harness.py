@@ -6,6 +6,7 @@ tests may run side by side. Nothing sleeps to synchronise: everything waits for 
     HALTERE_PLUGIN  the module        (else build/mosquitto_haltere.so)
     HALTERE         the command       (else build/haltere)
     MOSQUITTO       the broker        (else /usr/sbin/mosquitto)
+    MOSQUITTO_2_1   a broker of 2.1   for what is asked of both versions; without it that is skipped
     HALTERE_ASAN    libasan.so to preload into the broker; empty: none
     HALTERE_KEEP    keep every directory, also after success
 
@@ -44,6 +45,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PLUGIN = os.environ.get("HALTERE_PLUGIN") or str(ROOT / "build" / "mosquitto_haltere.so")
 COMMAND = os.environ.get("HALTERE") or str(ROOT / "build" / "haltere")
 MOSQUITTO = os.environ.get("MOSQUITTO") or "/usr/sbin/mosquitto"
+MOSQUITTO_2_1 = os.environ.get("MOSQUITTO_2_1") or ""
 ASAN = os.environ.get("HALTERE_ASAN") or ""
 WAIT = 15.0 if not ASAN else 40.0  # longest time anything may take to be seen
 
@@ -79,9 +81,9 @@ def wait_until(predicate, what="it", timeout=WAIT):
         time.sleep(0.01)
 
 
-def broker_version():
+def broker_version(mosquitto=MOSQUITTO):
     """(2, 0, 11) of the broker under test."""
-    out = subprocess.run([MOSQUITTO, "-h"], capture_output=True, text=True, check=False).stdout
+    out = subprocess.run([mosquitto, "-h"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"mosquitto version (\d+)\.(\d+)\.(\d+)", out)
     return tuple(int(n) for n in found.groups())
 
@@ -562,7 +564,8 @@ class Broker:
     """Mosquitto in a directory of its own. `options`: name -> value or list of values."""
 
     def __init__(self, directory, policy=POLICY, options=None, rules=None, keys=None, conf="",
-                 plugin=True, before="", persistence=False):
+                 plugin=True, before="", persistence=False, mosquitto=MOSQUITTO):
+        self.mosquitto = mosquitto
         self.dir = pathlib.Path(directory)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -638,7 +641,7 @@ class Broker:
         self.starts += 1
         self.log_path = self.dir / f"broker-{self.starts}.log"
         with open(self.log_path, "wb") as log:
-            self.process = subprocess.Popen([MOSQUITTO, "-c", str(self.dir / "mosquitto.conf")],
+            self.process = subprocess.Popen([self.mosquitto, "-c", str(self.dir / "mosquitto.conf")],
                                             stdout=log, stderr=log, cwd=self.dir,
                                             env=self._environment())
 

@@ -471,6 +471,15 @@ Test(policy_legacy, mosquitto_2_1_compares_whole_levels_only)
         {"$S", "u", HLT_READ, "$S/x", HLT_NO_RULE, 0},
         {"S", "u", HLT_READ, "S/x", HLT_ALLOW, 4},
         {"c", "u", HLT_READ, "$p%c", HLT_ALLOW, 5},
+        {"cc", "u", HLT_READ, "d/c/x", HLT_NO_RULE, 0},
+        {"c", "u", HLT_READ, "d/cc/x", HLT_NO_RULE, 0},
+        {"c/", "u", HLT_READ, "d/c/", HLT_NO_RULE, 0},
+        {"/", "u", HLT_READ, "d//", HLT_NO_RULE, 0},
+        {"%u", "u", HLT_READ, "d/u", HLT_NO_RULE, 0}, /* not put in twice */
+        {"%u", "u", HLT_READ, "d/%u", HLT_ALLOW, 2},
+        {"c", "", HLT_READ, "u/", HLT_NO_RULE, 0},
+        {"c+", "u", HLT_READ, "u/u", HLT_DENY, 0},
+        {"c", "u", HLT_READ, "c/x", HLT_ALLOW, 4},
     };
     static const struct row before[] = {
         {"c", "u", HLT_READ, "pc/x", HLT_DENY, 1},
@@ -535,7 +544,25 @@ static int ref_cut(const char *text, char (*out)[64])
     }
 }
 
-static bool ref_matches(const char *filter, const char *topic)
+/* Which Mosquitto the reference is: 2.0 puts the names into a pattern and then matches, 2.1
+ * compares them with whole levels of the topic as it matches. */
+static enum hlt_acl_compat ref_compat;
+
+static bool ref_level(const char *level, const char *topic_level, const char *id, const char *user)
+{
+    if (ref_compat == HLT_ACL_2_1 && id != NULL) {
+        if (strcmp(level, "%c") == 0) {
+            return id[0] != '\0' && strcmp(id, topic_level) == 0;
+        }
+        if (strcmp(level, "%u") == 0) {
+            return user[0] != '\0' && strcmp(user, topic_level) == 0;
+        }
+    }
+    return strcmp(level, "+") == 0 || strcmp(level, topic_level) == 0;
+}
+
+/* `id` NULL: the filter has no names in it. */
+static bool ref_matches(const char *filter, const char *topic, const char *id, const char *user)
 {
     char f[24][64], t[24][64];
     int fn, tn;
@@ -549,7 +576,7 @@ static bool ref_matches(const char *filter, const char *topic)
         if (strcmp(f[i], "#") == 0) {
             return tn >= i; /* also the parent */
         }
-        if (i >= tn || (strcmp(f[i], "+") != 0 && strcmp(f[i], t[i]) != 0)) {
+        if (i >= tn || !ref_level(f[i], t[i], id, user)) {
             return false;
         }
     }
@@ -559,7 +586,8 @@ static bool ref_matches(const char *filter, const char *topic)
 static void ref_expand(const char *filter, const char *id, const char *user, char *out)
 {
     for (; *filter != '\0'; filter++) {
-        if (filter[0] == '%' && (filter[1] == 'c' || filter[1] == 'u')) {
+        if (ref_compat == HLT_ACL_2_0 && filter[0] == '%' &&
+            (filter[1] == 'c' || filter[1] == 'u')) {
             const char *name = filter[1] == 'c' ? id : user;
 
             memcpy(out, name, strlen(name));
@@ -594,7 +622,7 @@ static bool ref_group(const struct ref_line *lines, int count, bool patterns, bo
             }
             (void)snprintf(filter, sizeof(filter), "%s", lines[i].filter);
         }
-        if (ref_matches(filter, topic)) {
+        if (ref_matches(filter, topic, patterns ? id : NULL, user)) {
             return true;
         }
     }
@@ -694,16 +722,17 @@ static int random_file(struct ref_line *lines, char *text)
     return count;
 }
 
-Test(policy_legacy, generated_files_are_decided_as_a_slow_reading_decides_them, .timeout = 120)
+static void compare_with_reference(enum hlt_acl_compat compat)
 {
     struct ref_line lines[12];
     char text[2048], topic[256];
     uint64_t allowed = 0, denied = 0;
 
     state = 20260;
+    ref_compat = compat;
     for (int file = 0; file < 6000; file++) {
         int count = random_file(lines, text);
-        struct hlt_policy *policy = policy_from(text);
+        struct hlt_policy *policy = policy_as(text, compat);
 
         for (int client = 0; client < 6; client++) {
             const char *id = ids[rnd(8)], *user = users[rnd(8)];
@@ -730,6 +759,16 @@ Test(policy_legacy, generated_files_are_decided_as_a_slow_reading_decides_them, 
     }
     cr_expect(allowed > 25000 && denied > 25000, "%lu allowed, %lu denied", (unsigned long)allowed,
               (unsigned long)denied);
+}
+
+Test(policy_legacy, generated_files_are_decided_as_a_slow_reading_decides_them, .timeout = 120)
+{
+    compare_with_reference(HLT_ACL_2_0);
+}
+
+Test(policy_legacy, and_as_a_slow_reading_of_2_1_decides_them, .timeout = 120)
+{
+    compare_with_reference(HLT_ACL_2_1);
 }
 
 /* ---- beside the rules of `haltere 1` ---- */
@@ -833,9 +872,12 @@ Test(policy_legacy, what_is_seldom_meant_is_warned_of_with_its_place)
          "stops denying what it denies in 2.0\n"
          "m.acl:2:14: warning: Mosquitto 2.1 puts names in for whole levels only: there this line "
          "allows the text as it is written\n"},
-        {"pattern read %c/#\npattern deny %u/#\n",
+        {"pattern read %c/#\npattern deny +/#\n",
          "m.acl:1:14: warning: the filter begins with a name: whoever is called like the first "
          "level of other topics gets those; begin with a fixed level\n"},
+        {"pattern deny a/%c\npattern deny a\npattern deny b/+/%u/#\npattern read a/%u\n",
+         "m.acl:1:14: warning: in Mosquitto 2.1 a name with a / in it fits no %c or %u: there such "
+         "clients are not denied what this line denies in 2.0 (2 such lines)\n"},
         {"user u\ntopic read a/%c\n",
          "m.acl:2:12: warning: in a 'topic' line %c and %u are plain text; only 'pattern' puts "
          "names in\n"},
