@@ -5,6 +5,8 @@
 #include "expect.h"
 #include "parser.h"
 
+#define PAIRS_AT 5 /* the word behind `as` */
+
 /* Text that grows; `failed` once memory was out. */
 struct buffer {
     char *text;
@@ -128,7 +130,7 @@ static bool single(struct acl_parser *parser, const struct pair *pairs, uint32_t
             continue;
         }
         if (*out != NULL) {
-            hlt_policy_mistake(parser, NULL, "'%s' is given twice", key);
+            hlt_policy_mistake(parser, &parser->words[PAIRS_AT + i], "'%s' is given twice", key);
             return false;
         }
         *out = strndup(pairs[i].value.text, pairs[i].value.len);
@@ -197,7 +199,7 @@ static bool parse_pairs(struct acl_parser *parser, struct acl_expect *expect)
     uint32_t count = 0;
     bool failed = false;
 
-    for (uint32_t i = 5; i < parser->word_count; i++) {
+    for (uint32_t i = PAIRS_AT; i < parser->word_count; i++) {
         if (!split_pair(parser, &parser->words[i], &pairs[count++])) {
             return false;
         }

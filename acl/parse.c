@@ -420,10 +420,14 @@ static void on_default(struct acl_parser *parser)
 {
     struct hlt_policy *policy = parser->policy;
     struct acl_line line = {.text = parser->line_text, .file = parser->file, .line = parser->line};
+    bool said = parser->word_count > 1 && hlt_policy_word_is(&parser->words[1], "allow");
 
-    if (parser->word_count != 3 || !hlt_policy_word_is(&parser->words[1], "allow")) {
+    if (parser->word_count != 3 || !said) {
         hlt_policy_mistake(
-            parser, parser->word_count > 3 ? &parser->words[3] : NULL,
+            parser,
+            parser->word_count > 1 && !said ? &parser->words[1]
+            : parser->word_count > 3        ? &parser->words[3]
+                                            : NULL,
             "this line is 'default allow ACCESSES'; without it what nobody allows is "
             "denied");
         return;
@@ -728,6 +732,7 @@ static void parse_line(struct acl_parser *parser, char *text, size_t len)
         text[--len] = '\0';
     }
     parser->line_text = text;
+    parser->line_end = (uint32_t)len + 1;
     while (*text == ' ' || *text == '\t') {
         text++;
         len--;
@@ -736,7 +741,10 @@ static void parse_line(struct acl_parser *parser, char *text, size_t len)
         return;
     }
     if (!hlt_utf8_valid(text, len)) {
-        hlt_policy_mistake(parser, NULL, "this line is not UTF-8");
+        struct acl_word bad = {.column = (uint32_t)(text - parser->line_text) +
+                                         (uint32_t)hlt_utf8_prefix(text, len) + 1};
+
+        hlt_policy_mistake(parser, &bad, "this line is not UTF-8");
         return;
     }
     if (!hlt_policy_split(parser)) {
@@ -764,6 +772,7 @@ static void parse_body(struct acl_parser *parser)
     parser->total_bytes += file.len;
     if (file.len >= 3 && memcmp(file.text, "\xef\xbb\xbf", 3) == 0) {
         parser->line = 1;
+        parser->line_end = 1;
         hlt_policy_mistake(parser, NULL,
                            "the file begins with a byte order mark; save it as UTF-8 without one");
         return;
@@ -779,6 +788,7 @@ static void parse_body(struct acl_parser *parser)
         parser->line++;
         at[len] = '\0';
         if (memchr(at, '\0', len) != NULL) {
+            parser->line_end = (uint32_t)strlen(at) + 1;
             hlt_policy_mistake(parser, NULL, "a NUL byte; a policy is text");
         } else {
             parse_line(parser, at, len);

@@ -28,13 +28,14 @@ struct acl_parser {
     bool stop;   /* the rest of this file would only repeat the first mistake */
 
     char *line_text;
+    uint32_t line_end; /* the column behind its last word */
     struct acl_word words[HLT_ACL_WORDS_MAX];
     uint32_t word_count;
     char shown[4][72];
     unsigned shown_next;
 };
 
-/* Report a mistake at `word` (NULL: the whole line). */
+/* Report a mistake at `word` (NULL: behind the line's last word, where something is missing). */
 void hlt_policy_mistake(struct acl_parser *parser, const struct acl_word *word, const char *fmt,
                         ...) __attribute__((format(printf, 3, 4)));
 /* Report a mistake or a warning at a column, 0: the whole line. */

@@ -38,7 +38,7 @@ void hlt_policy_mistake(struct acl_parser *parser, const struct acl_word *word, 
     va_start(args, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    add_problem(parser, HLT_PROBLEM_ERROR, word != NULL ? word->column : 0, text);
+    add_problem(parser, HLT_PROBLEM_ERROR, word != NULL ? word->column : parser->line_end, text);
 }
 
 const char *hlt_policy_shown(struct acl_parser *parser, const char *text, size_t len)

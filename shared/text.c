@@ -69,18 +69,23 @@ static bool is_blank(uint32_t character)
            character == 0x3000 || character == 0xfeff;
 }
 
-bool hlt_utf8_valid(const char *text, size_t len)
+size_t hlt_utf8_prefix(const char *text, size_t len)
 {
     size_t at = 0;
     while (at < len) {
         uint32_t character = 0;
         size_t bytes = utf8_decode(text + at, len - at, &character);
         if (bytes == 0) {
-            return false;
+            break;
         }
         at += bytes;
     }
-    return true;
+    return at;
+}
+
+bool hlt_utf8_valid(const char *text, size_t len)
+{
+    return hlt_utf8_prefix(text, len) == len;
 }
 
 /* NULL if `character` may stand in an id. */

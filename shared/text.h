@@ -10,6 +10,8 @@
 
 /* True if the bytes are valid UTF-8 (RFC 3629: no overlong forms, surrogates, > U+10FFFF). */
 bool hlt_utf8_valid(const char *text, size_t len);
+/* How many bytes are, up to the first that is not. */
+size_t hlt_utf8_prefix(const char *text, size_t len);
 
 /* True if `id` may name a device: 1..255 bytes of valid UTF-8, no control or non-characters, none
  * of

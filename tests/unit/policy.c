@@ -94,7 +94,7 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
         {"haltere 1 x\n",
          "p.acl:1:9: error: this version knows the policy language 'haltere 1' only"},
         {"\xef\xbb\xbfhaltere 1\n",
-         "p.acl:1: error: the file begins with a byte order mark; save it as "
+         "p.acl:1:1: error: the file begins with a byte order mark; save it as "
          "UTF-8 without one"},
         {"haltere 1\nhaltere 1\n",
          "p.acl:2:1: error: 'haltere 1' stands once, as a file's first line"},
@@ -106,16 +106,16 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
          "p.acl:2:1: error: unknown word 'allow'; did you mean 'allow'?"},
         {"haltere 1\nxyzzy\n", "p.acl:2:1: error: unknown word 'xyzzy'"},
         {"haltere 1\nx\x01y\n", "p.acl:2:1: error: unknown word 'x\\x01y'"},
-        {"haltere 1\nanyone\xff\n", "p.acl:2: error: this line is not UTF-8"},
+        {"haltere 1\nanyone\xff\n", "p.acl:2:7: error: this line is not UTF-8"},
         {"haltere 1\nallow read a\n",
          "p.acl:2:1: error: this line stands in no section; put 'anyone', "
          "'anonymous', 'user NAME' or 'role NAME' above it"},
         {"haltere 1\nuse a\n", "p.acl:2:1: error: this line stands in no section; put 'anyone', "
                                "'anonymous', 'user NAME' or 'role NAME' above it"},
         {"haltere 1\nanyone\nallow\n",
-         "p.acl:3: error: a rule is 'allow ACCESS FILTER'; the access is missing"},
+         "p.acl:3:6: error: a rule is 'allow ACCESS FILTER'; the access is missing"},
         {"haltere 1\nanyone\ndeny read\n",
-         "p.acl:3: error: a rule is 'deny ACCESS FILTER'; the filter is missing"},
+         "p.acl:3:10: error: a rule is 'deny ACCESS FILTER'; the filter is missing"},
         {"haltere 1\nanyone\nallow raed a\n",
          "p.acl:3:7: error: 'raed' is no access (read, write, readwrite, subscribe, unsubscribe, "
          "all; "
@@ -185,16 +185,16 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
         {"haltere 1\nanonymous x\n",
          "p.acl:2:11: error: 'x' is one word too many; a text with blanks must be "
          "in quotes"},
-        {"haltere 1\nuser\n", "p.acl:2: error: the user name is missing"},
+        {"haltere 1\nuser\n", "p.acl:2:5: error: the user name is missing"},
         {"haltere 1\nuser \"\"\n",
          "p.acl:2:6: error: this is no user name; a name with odd characters is quoted"},
         {"haltere 1\nuser a b\n",
          "p.acl:2:8: error: 'b' is one word too many; a text with blanks must be in "
          "quotes"},
-        {"haltere 1\nrole\n", "p.acl:2: error: the role name is missing"},
+        {"haltere 1\nrole\n", "p.acl:2:5: error: the role name is missing"},
         {"haltere 1\nrole a form g\n",
          "p.acl:2:8: error: 'form' instead of 'from CLAIM'; did you mean 'from'?"},
-        {"haltere 1\nrole a from\n", "p.acl:2: error: the name of the claim is missing"},
+        {"haltere 1\nrole a from\n", "p.acl:2:12: error: the name of the claim is missing"},
         {"haltere 1\nrole a from g h\n",
          "p.acl:2:15: error: 'h' is one word too many; a text with blanks must "
          "be in quotes"},
@@ -208,18 +208,18 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
          "p.acl:3:7: error: 'ordered' instead of 'from CLAIM'"},
         {"haltere 1\nanyone\nlimit payload four\n",
          "p.acl:3:15: error: a limit of payload is a size, as in 4KiB"},
-        {"haltere 1\ndefault\n", "p.acl:2: error: this line is 'default allow ACCESSES'; without "
+        {"haltere 1\ndefault\n", "p.acl:2:8: error: this line is 'default allow ACCESSES'; without "
                                  "it what nobody allows is denied"},
-        {"haltere 1\ndefault deny read\n",
-         "p.acl:2: error: this line is 'default allow ACCESSES'; without it what nobody allows is "
-         "denied"},
+        {"haltere 1\ndefault deny read\n", "p.acl:2:9: error: this line is 'default allow "
+                                           "ACCESSES'; without it what nobody allows is "
+                                           "denied"},
         {"haltere 1\ndefault allow raed\n",
          "p.acl:2:15: error: 'raed' is no access (read, write, readwrite, subscribe, unsubscribe, "
          "all; several with commas and no blanks); did you mean 'read'?"},
         {"haltere 1\ndefault allow read write\n", "p.acl:2:20: error: this line is 'default allow "
                                                   "ACCESSES'; without it what nobody allows is "
                                                   "denied"},
-        {"haltere 1\ntopic a\n", "p.acl:2: error: this line is 'topic read|write|readwrite|deny "
+        {"haltere 1\ntopic a\n", "p.acl:2:8: error: this line is 'topic read|write|readwrite|deny "
                                  "FILTER', all three; a filter with blanks is quoted"},
         {"haltere 1\npattern raed %c/x\n", "p.acl:2:9: error: 'raed' is no access of this line "
                                            "(read, write, readwrite, deny); did you "
@@ -232,7 +232,7 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
         {"haltere 1\npattern read =a\n", "p.acl:2:14: error: this is no filter of such a line"},
         {"haltere 1\ninclude x.acl\n",
          "p.acl:2:9: error: only a policy in a file can include others"},
-        {"haltere 1\nrole a\nuse\n", "p.acl:3: error: the role name is missing"},
+        {"haltere 1\nrole a\nuse\n", "p.acl:3:4: error: the role name is missing"},
         {"haltere 1\nrole sensor\nrole b\nuse sensr\n",
          "p.acl:4:5: error: there is no role 'sensr'; did you mean 'sensor'?"},
         {"haltere 1\nrole a\nuse completely-else\n",
@@ -247,9 +247,10 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
         {"haltere 1\nrole a\nuse b\nrole b\nuse c\nrole c\nuse a\n",
          "p.acl:7:5: error: this comes back to the role it stands in: use 'a'; a role cannot use "
          "itself"},
-        {"haltere 1\nexpect allow read a\n", "p.acl:2: error: a test is 'expect allow|deny ACCESS "
-                                             "TOPIC as KEY=VALUE...'; 'as' with nothing "
-                                             "behind it is an anonymous client"},
+        {"haltere 1\nexpect allow read a\n",
+         "p.acl:2:20: error: a test is 'expect allow|deny ACCESS "
+         "TOPIC as KEY=VALUE...'; 'as' with nothing "
+         "behind it is an anonymous client"},
         {"haltere 1\nexpect maybe read a as\n",
          "p.acl:2:8: error: 'maybe' instead of allow or deny"},
         {"haltere 1\nexpect deny readwrite a as\n",
@@ -259,7 +260,8 @@ Test(policy, a_mistake_is_told_with_its_place_and_how_to_mend_it)
          "p.acl:2:18: error: the topic is missing or is not one"},
         {"haltere 1\nexpect deny read a as sub\n",
          "p.acl:2:23: error: 'sub' is not KEY=VALUE, as in sub=d1 or roles=operator"},
-        {"haltere 1\nexpect deny read a as sub=a sub=b\n", "p.acl:2: error: 'sub' is given twice"},
+        {"haltere 1\nexpect deny read a as sub=a sub=b\n",
+         "p.acl:2:29: error: 'sub' is given twice"},
         {"haltere 1\nexpect allow read a as sub=x\n",
          "p.acl:2:1: error: this test expects allow, but it is denied: no rule allows it"},
         {"haltere 1\nexpect allow read a/+ as sub=x\n",
@@ -301,7 +303,8 @@ Test(policy, a_nul_byte_is_a_mistake_and_hides_nothing)
     struct hlt_problems problems;
 
     cr_expect(parse(text, sizeof(text) - 1, &problems) == HLT_EPARSE);
-    cr_expect(strcmp(first_problem(&problems), "p.acl:3: error: a NUL byte; a policy is text") == 0,
+    cr_expect(strcmp(first_problem(&problems), "p.acl:3:13: error: a NUL byte; a policy is text") ==
+                  0,
               "%s", first_problem(&problems));
     hlt_problems_free(&problems);
 }

@@ -205,7 +205,7 @@ Test(policy_legacy, a_bad_line_is_refused_with_its_place)
         {"pattern read +%c\n",
          "m.acl:1:14: error: in '+%c': + must be a whole level: between two /, or at an end"},
         {"\xef\xbb\xbftopic a\n",
-         "m.acl:1: error: the file begins with a byte order mark; save it as UTF-8 without one"},
+         "m.acl:1:1: error: the file begins with a byte order mark; save it as UTF-8 without one"},
     };
 
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
