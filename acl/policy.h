@@ -100,7 +100,7 @@ enum hlt_verdict { HLT_NO_RULE, HLT_ALLOW, HLT_DENY }; /* NO_RULE: nobody spoke;
 struct hlt_decision {
     enum hlt_verdict verdict;
     uint32_t rule;     /* index for hlt_policy_rule; UINT32_MAX with NO_RULE */
-    bool bound_device; /* the allowing rule bound %d (DESIGN 11.19) */
+    bool bound_device; /* of READ and WRITE: every rule that allows bound %d (DESIGN 11.19) */
 };
 
 /* Decide. For READ, WRITE `topic` is a topic name, for SUBSCRIBE, UNSUBSCRIBE a filter ("$share/g/"
