@@ -403,6 +403,15 @@ static void on_mount_point(struct conf *conf, const char *value)
         value);
 }
 
+static void on_queue_limit(struct conf *conf, const char *value)
+{
+    if (strtol(value, NULL, 10) == 0) {
+        PROBLEM(conf, HLT_PROBLEM_WARNING,
+                "max_queued_messages 0: Mosquitto 2.0 then disconnects every client that it "
+                "refuses a message, instead of going on. Give a number");
+    }
+}
+
 /* Settings that belong to the listener at hand. True if `keyword` is one. */
 static bool on_listener_setting(struct conf *conf, const char *keyword, const char *value)
 {
@@ -509,6 +518,8 @@ static void on_keyword(struct conf *conf, const char *keyword, const char *value
         on_bridge(conf, value);
     } else if (strcmp(keyword, "include_dir") == 0) {
         on_include_dir(conf, value);
+    } else if (strcmp(keyword, "max_queued_messages") == 0) {
+        on_queue_limit(conf, value);
     } else if (!on_listener_setting(conf, keyword, value) && !is_keyword(keyword)) {
         on_unknown(conf, keyword);
     }

@@ -225,6 +225,7 @@ Test(brokerconf, unsafe_broker_settings_are_told_and_where)
         {"acl_file /x", HLT_PROBLEM_WARNING, "plugin_opt_acl_file"},
         {"connection up", HLT_PROBLEM_WARNING, "bridge 'up'"},
         {"mount_point x/", HLT_PROBLEM_WARNING, "mount_point 'x/'"},
+        {"max_queued_messages 0", HLT_PROBLEM_WARNING, "disconnects every client"},
         {"plugin_opt_allow_other_auth true", HLT_PROBLEM_WARNING, "no password_file"},
         {"allow_anonymus false", HLT_PROBLEM_WARNING, "Did you mean allow_anonymous?"},
         {"frobnicate 1", HLT_PROBLEM_WARNING, "See man mosquitto.conf"},
