@@ -479,7 +479,10 @@ class Wire:
             body += self.varint(len(properties)) + properties
         body += self.text(client_id)
         if will:
-            body += (b"\0" if self.version == 5 else b"") + self.text(will[0]) + self.text(will[1])
+            if self.version == 5:
+                extra = will[2] if len(will) > 2 else b""  # its properties
+                body += self.varint(len(extra)) + extra
+            body += self.text(will[0]) + self.text(will[1])
         if user is not None:
             body += self.text(user)
         if password is not None:
