@@ -1,5 +1,6 @@
 """Files read again while devices are connected: what is good takes effect at once, what is broken leaves the old in force."""
 import json
+import threading
 import unittest
 
 import harness
@@ -155,6 +156,95 @@ class Policy(harness.BrokerTest):
         self.assertEqual(harness.control(admin, {"command": "reload"}), [{"command": "reload"}])
         broker.wait_log("policy read again")
         broker.wait_log("keys read again")
+
+
+class Sender(threading.Thread):
+    """A device that publishes one message after the other and keeps what was taken."""
+
+    def __init__(self, broker, name, *topics):
+        super().__init__(daemon=True)
+        self.wire, self.name, self.topics = broker.wire(5), name, topics
+        self.taken = {topic: [] for topic in topics}
+        self.sent, self.problem, self.halt = 0, None, threading.Event()
+        if self.wire.connect(name, "", broker.token(name)) != 0:
+            raise AssertionError(broker.log_tail())
+
+    def run(self):
+        while not self.halt.is_set():
+            topic, self.sent = self.topics[self.sent % len(self.topics)], self.sent + 1
+            code = self.wire.publish(topic, f"{self.name} {self.sent}")
+            if code == 0:
+                self.taken[topic].append(f"{self.name} {self.sent}")
+            elif code != 135:
+                self.problem = f"{self.name}: {code} for message {self.sent}"
+                return
+
+    def end(self):
+        self.halt.set()
+        self.join(harness.WAIT)
+
+
+class Storm(harness.BrokerTest):
+    """Good and broken policies follow each other under traffic: what a policy in force forbids does not pass, and what
+    all of them allow is not lost."""
+
+    BASE = ("haltere 1\nanyone\n  allow write always/%d\n  deny write never/%d\nrole all\n  allow read #\n"
+            "role some\n  allow read marker\nrole op\n  allow write #\n")
+    GOOD = (BASE + "anyone\n  allow write first/%d\nrole some\n  allow read first/#\n  allow read probe/first\n",
+            BASE + "anyone\n  allow write second/%d\nrole some\n  allow read second/#\n  allow read probe/second\n")
+    BROKEN = ("haltere 1\nanyone\n  alow all #\n", GOOD[0] + "expect allow write never/d1 as sub=d1\n", "topic raed a\n",
+              "haltere 1\nanyone\n  allow all #\ninclude nowhere.acl\n", "haltere 2\n")
+    ROUNDS = 40 if not harness.ASAN else 12
+
+    def test_no_message_passes_wrongly_and_none_is_lost(self):
+        # A slow reader loses nothing. (0, "no limit", makes 2.0.11 disconnect whoever it refuses a message.)
+        broker = self.start(policy=self.GOOD[0], conf="max_queued_messages 1000000\n")
+        operator = broker.client("op", claims={"roles": ["op"]}).connect()
+        witness = broker.client("w", claims={"roles": ["all"]}).connect()
+        reader = broker.client("r", claims={"roles": ["some"]}).connect()
+        for client in witness, reader:
+            client.subscribe("#")
+        senders = [Sender(broker, name, f"always/{name}", f"first/{name}", f"second/{name}", f"never/{name}")
+                   for name in ("d1", "d2", "d3")]
+        for sender in senders:
+            sender.start()
+        for number in range(self.ROUNDS):
+            now = number % 2
+            broker.write_policy(self.GOOD[now])
+            broker.sighup()
+            for topic in "probe/first", "probe/second":
+                operator.publish(topic, f"{number}")
+            broker.write_policy(self.BROKEN[number % len(self.BROKEN)])
+            if number % 3 == 0:
+                broker.sighup()  # else it is noticed by itself, or not before the next
+            for topic in "probe/second", "probe/first":
+                operator.publish(topic, f"{number}")
+        for sender in senders:
+            sender.end()
+            self.assertIsNone(sender.problem)
+        operator.publish("marker", "")
+        self.judge(senders, witness.nothing_before("marker"), reader.nothing_before("marker"))
+
+    def judge(self, senders, witness, reader):
+        seen, read = {}, {}
+        for where, messages in (seen, witness), (read, reader):
+            for message in messages:
+                where.setdefault(message.topic, []).append(message.payload.decode())
+        for sender in senders:
+            always, first, second, never = sender.topics
+            self.assertEqual(sender.taken[always], [f"{sender.name} {n}" for n in range(1, sender.sent + 1, 4)])
+            self.assertEqual(sender.taken[never], [])
+            self.assertGreater(len(sender.taken[first]), 0)
+            self.assertGreater(len(sender.taken[second]), 0)
+            self.assertLess(len(sender.taken[first]) + len(sender.taken[second]), sender.sent / 4 + self.ROUNDS + 8)
+            for topic in sender.topics:
+                self.assertEqual(seen.get(topic, []), sender.taken[topic], topic)
+            for topic in always, never:
+                self.assertNotIn(topic, read)
+            for topic in first, second:
+                self.assertLessEqual(set(read.get(topic, [])), set(sender.taken[topic]))
+        even, odd = ([str(n) for n in range(start, self.ROUNDS, 2) for _ in range(2)] for start in (0, 1))
+        self.assertEqual((read["probe/first"], read["probe/second"]), (even, odd))
 
 
 class Fallback(harness.BrokerTest):
