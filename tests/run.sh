@@ -16,6 +16,8 @@ as errors, lints, and runs all tests in both builds. Exits non-zero if anything 
   --asan-only      only build-asan/ (the one with the fuzz targets)
   --no-lint        no clang-format, cppcheck, clang-tidy
   --long           every fuzz target for 300 s instead of 10 (HALTERE_FUZZ_SECONDS sets any time)
+
+MOSQUITTO names another broker to test with, MOSQUITTO_2_1 one of 2.1 for what is asked of both versions.
 END
 }
 
