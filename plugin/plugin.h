@@ -134,6 +134,8 @@ void hlt_views_sweep(struct hlt_views *views);
 void hlt_views_free(struct hlt_views *views); /* after the engine; accepts NULL */
 const struct hlt_policy *hlt_views_policy(const struct hlt_views *views);
 const struct hlt_policy *hlt_views_shadow(const struct hlt_views *views); /* NULL: there is none */
+unsigned
+hlt_views_replaced(const struct hlt_views *views); /* old ones somebody is still bound to */
 /* Whom a new policy changed, by each client's last questions (recent.h). */
 #define HLT_CHANGE_EXAMPLES 5
 struct hlt_policy_change {

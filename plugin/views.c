@@ -16,13 +16,14 @@
 #include "plugin.h"
 #include "recent.h"
 
-#define OTHERS 1024u        /* cached views of other logins, a power of two */
-#define OTHERS_KEY_MAX 512u /* longer client id and user name together: bound for each question */
-#define SWEEP_VIEWS 500u    /* views freed a tick: well under a millisecond */
-#define SWEEP_COMPARED 50u  /* clients bound again and compared a tick: about half a millisecond */
-#define NOTES_A_TICK                                                                               \
-    256u                /* questions looked up among a client's last ones; at higher rates the     \
-                           rest of a tick's go unseen, and are seen in another */
+#define OTHERS 1024u         /* cached views of other logins, a power of two */
+#define OTHERS_KEY_MAX 512u  /* longer client id and user name together: bound for each question */
+#define SWEEP_VIEWS 500u     /* views freed a tick: well under a millisecond */
+#define SWEEP_COMPARED 50u   /* clients bound again and compared a tick: about half a millisecond */
+#define REPLACED_COMPARED 8u /* old policies kept for comparing */
+/* Questions looked up among a client's last ones; at higher rates the rest of a tick's go unseen,
+ * and are seen in another. */
+#define NOTES_A_TICK 256u
 #define ASKED_BYTES 64u /* longer topics are decided each time */
 #define WHO_BYTES 256u  /* of a name in the shadow's report */
 
@@ -44,7 +45,8 @@ struct bound {
 /* One policy over time: the one in force, or the shadow (which there may be none of). */
 struct track {
     struct box *current;
-    struct box *replaced;
+    struct box *replaced; /* the newest first */
+    unsigned replaced_count;
 };
 
 /* Who asks. A session's `view` points here. */
@@ -166,6 +168,7 @@ static bool track_swap(struct track *track, struct hlt_policy *policy)
     if (track->current != NULL) {
         track->current->next = track->replaced;
         track->replaced = track->current;
+        track->replaced_count++;
     }
     track->current = box;
     return true;
@@ -224,6 +227,11 @@ bool hlt_views_swap(struct hlt_views *views, struct hlt_policy *policy)
 bool hlt_views_swap_shadow(struct hlt_views *views, struct hlt_policy *policy)
 {
     return track_swap(&views->shadow, policy);
+}
+
+unsigned hlt_views_replaced(const struct hlt_views *views)
+{
+    return views->active.replaced_count;
 }
 
 /* --- what a new policy changes --- */
@@ -331,19 +339,25 @@ static bool bind_active(struct hlt_views *views, struct client *client)
     return true;
 }
 
-/* True: the track is free of old policies. */
+/* True: the track is free of old policies. The oldest goes first, so that reloads in quick
+ * succession pile up no more than the time it takes; when too many have, what they held is let go
+ * without a comparison. */
 static bool sweep_track(struct hlt_views *views, struct track *track, bool compared)
 {
     unsigned freed = 0, bound_again = 0;
 
     while (track->replaced != NULL) {
-        struct box *box = track->replaced;
+        struct box **link = &track->replaced;
+        while ((*link)->next != NULL) {
+            link = &(*link)->next;
+        }
+        struct box *box = *link;
         while (box->views != NULL) {
             struct client *client = box->views->client;
             if (freed++ == SWEEP_VIEWS || bound_again == SWEEP_COMPARED) {
                 return false;
             }
-            if (compared && client->recent != NULL) {
+            if (compared && client->recent != NULL && track->replaced_count <= REPLACED_COMPARED) {
                 bound_again++;
                 (void)bind_active(views, client);
             } else {
@@ -351,7 +365,8 @@ static bool sweep_track(struct hlt_views *views, struct track *track, bool compa
                 unbind(box->views);
             }
         }
-        track->replaced = box->next;
+        *link = NULL;
+        track->replaced_count--;
         box_free(box);
     }
     return true;

@@ -574,6 +574,36 @@ Test(plugin, replaced_policies_go_in_slices_and_views_follow_the_new_one)
     end();
 }
 
+Test(plugin, a_storm_of_reloads_piles_up_no_policies)
+{
+    begin();
+    struct plugin *self = loaded;
+    struct hlt_problems problems = {.count = 0};
+    static struct mosquitto client[600];
+    char text[96];
+
+    for (int i = 0; i < 600; i++) {
+        char id[16];
+        snprintf(id, sizeof(id), "d%d", i);
+        client[i] = client_named(id);
+        char *token = token_for(id, 600);
+        cr_assert_eq(ask_auth(&client[i], id, token), MOSQ_ERR_SUCCESS);
+        cr_assert_eq(ask_acl(&client[i], MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_SUCCESS);
+        free(token);
+    }
+    for (int round = 0; round < 200; round++) {
+        struct hlt_policy *next = NULL;
+        snprintf(text, sizeof(text), "haltere 1\nanyone\n  allow write open/#\n# %d\n", round);
+        cr_assert_eq(hlt_policy_parse(&next, text, strlen(text), "next", NULL, &problems), HLT_OK);
+        cr_assert(hlt_views_swap(self->views, next));
+        cr_assert_eq(ask_acl(&client[round], MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_SUCCESS);
+        hlt_views_sweep(self->views);
+        cr_assert_leq(hlt_views_replaced(self->views), 16, "round %d", round);
+    }
+    hlt_problems_free(&problems);
+    end();
+}
+
 Test(plugin, a_half_way_init_cleans_up_after_itself)
 {
     struct mosquitto_opt options[] = {{"keys_file", "/nonexistent/keys"},
