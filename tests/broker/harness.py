@@ -654,8 +654,12 @@ class Broker:
         def ready():
             if self.process.poll() is not None:
                 return True
+            # It listens before it minds signals: it must answer, if only by closing on who does not begin with CONNECT.
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
+                    sock.sendall(b"\xc0\0")
+                    return sock.recv(1) == b""
+            except ConnectionResetError:
                 return True
             except OSError:
                 return False
