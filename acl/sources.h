@@ -5,8 +5,9 @@
 
 #include "../shared/base.h"
 
-#define HLT_POLICY_INCLUDES_MAX 1000 /* different patterns of a policy: each is looked for again   \
-                                      */
+#define HLT_POLICY_INCLUDES_MAX                                                                    \
+    1000 /* different patterns of a policy: each is looked for again                               \
+          */
 
 struct hlt_policy_source {
     char *path;

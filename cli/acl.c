@@ -575,8 +575,10 @@ static int run_decide(int argc, char **argv)
             "user null or \"\" is anonymous; with claims the device is their sub, and the user too "
             "if "
             "none is given. reason default: no rule spoke; refused (in a plain acl_file): "
-            "Mosquitto asks no line for this topic or name. boundDevice: every rule that allows this "
-            "read or write binds %d. A line that is no question gets {\"error\", \"line\"} in its place.\n\n"
+            "Mosquitto asks no line for this topic or name. boundDevice: every rule that allows "
+            "this "
+            "read or write binds %d. A line that is no question gets {\"error\", \"line\"} in its "
+            "place.\n\n"
             "Exit codes: 0 all questions were answered (also with deny), 1 a line was no question, "
             "2 usage, 3 the policy or standard input cannot be read, or the policy has errors.",
     };
