@@ -4,7 +4,7 @@
  * visits the places that match the topic and there only the rules of the client's own sections. */
 #include <stdlib.h>
 
-#include "internal.h"
+#include "scan.h"
 
 static uint64_t bucket_count(const struct hlt_policy *policy)
 {
@@ -191,9 +191,31 @@ static int compare_placed(const void *left, const void *right)
     return a->entry.rule < b->entry.rule ? -1 : a->entry.rule > b->entry.rule;
 }
 
+/* Does the entry add nothing to what its section says at this place already? `said`: the accesses
+ * that are spoken of without an exception, by effect. */
+static bool said_already(const struct placed *placed, uint32_t index, uint8_t *said)
+{
+    const struct placed *entry = &placed[index];
+    uint8_t *spoken = &said[entry->entry.flags & ACL_DENIES];
+
+    if (index == 0 || entry[-1].node != entry->node || entry[-1].tail != entry->tail ||
+        entry[-1].entry.section != entry->entry.section) {
+        said[0] = said[ACL_DENIES] = 0;
+    }
+    if ((entry->entry.access & ~*spoken) == 0) {
+        return true;
+    }
+    if ((entry->entry.flags & ACL_EXCEPTS) == 0) {
+        *spoken |= entry->entry.access;
+    }
+    return false;
+}
+
 /* Hand the sorted entries to their nodes. */
 static bool keep_entries(struct hlt_policy *policy, const struct placed *placed)
 {
+    uint8_t said[2];
+
     policy->entries = calloc(policy->rule_count + 1, sizeof(*policy->entries));
     if (policy->entries == NULL) {
         return false;
@@ -201,8 +223,11 @@ static bool keep_entries(struct hlt_policy *policy, const struct placed *placed)
     for (uint32_t i = 0; i < policy->rule_count; i++) {
         struct acl_node *node = &policy->nodes[placed[i].node];
 
+        if (said_already(placed, i, said)) {
+            continue;
+        }
         if (node->end_count + node->tail_count == 0) {
-            node->first_entry = i;
+            node->first_entry = policy->entry_count;
             node->only = placed[i].entry;
         }
         if (placed[i].tail) {
@@ -210,9 +235,8 @@ static bool keep_entries(struct hlt_policy *policy, const struct placed *placed)
         } else {
             node->end_count++;
         }
-        policy->entries[i] = placed[i].entry;
+        policy->entries[policy->entry_count++] = placed[i].entry;
     }
-    policy->entry_count = policy->rule_count;
     return true;
 }
 
@@ -241,36 +265,6 @@ static bool place_rules(struct hlt_policy *policy)
     return done;
 }
 
-/* The `allow read` rules of each section, for subscriptions with wildcards. */
-static bool list_reads(struct hlt_policy *policy)
-{
-    uint32_t at = 0;
-
-    policy->reads = calloc(policy->rule_count + 1, sizeof(*policy->reads));
-    if (policy->reads == NULL) {
-        return false;
-    }
-    for (uint32_t i = 0; i < policy->rule_count; i++) {
-        const struct acl_rule *rule = &policy->rules[i];
-
-        policy->sections[rule->section].read_count += !rule->deny && (rule->access & HLT_READ) != 0;
-    }
-    for (uint32_t i = 0; i < policy->section_count; i++) {
-        policy->sections[i].first_read = at;
-        at += policy->sections[i].read_count;
-        policy->sections[i].read_count = 0;
-    }
-    for (uint32_t i = 0; i < policy->rule_count; i++) {
-        const struct acl_rule *rule = &policy->rules[i];
-        struct acl_section *section = &policy->sections[rule->section];
-
-        if (!rule->deny && (rule->access & HLT_READ) != 0) {
-            policy->reads[section->first_read + section->read_count++] = i;
-        }
-    }
-    return true;
-}
-
 /* Put the nodes on cache lines of their own. */
 static bool align_nodes(struct hlt_policy *policy)
 {
@@ -287,42 +281,9 @@ static bool align_nodes(struct hlt_policy *policy)
     return true;
 }
 
-/* The most places a walk can have before it: along a path, all the side ways of its nodes. Nodes
- * are made after their parents, so one pass forward is enough. */
-static enum hlt_rc check_width(const struct hlt_policy *policy, struct hlt_problems *problems)
+enum hlt_rc hlt_policy_compile(struct hlt_policy *policy)
 {
-    uint32_t *width = calloc(policy->node_count, sizeof(*width));
-    uint32_t most = 0;
-
-    if (width == NULL) {
-        return HLT_ENOMEM;
-    }
-    for (uint32_t i = 0; i < policy->node_count; i++) {
-        const struct acl_node *node = &policy->nodes[i];
-        uint32_t ways = (node->flags & ACL_HAS_LITERALS) + (uint32_t)(node->plus != 0);
-
-        for (uint32_t e = node->variables; e != HLT_ACL_NONE; e = policy->edges[e].next) {
-            ways++;
-        }
-        width[i] = ways + (i > ACL_LITERAL_ROOT ? width[node->parent] : 0);
-        if (width[i] > most) {
-            most = width[i];
-        }
-    }
-    free(width);
-    if (most >= HLT_ACL_STACK_MAX) {
-        hlt_problems_add(
-            problems, HLT_PROBLEM_ERROR, policy->files[0].name, 0, 0,
-            "the filters have too many levels with + and variables side by side (%u, at "
-            "most %d); use fewer variables",
-            most, HLT_ACL_STACK_MAX - 1);
-        return HLT_EFULL;
-    }
-    return HLT_OK;
-}
-
-enum hlt_rc hlt_policy_compile(struct hlt_policy *policy, struct hlt_problems *problems)
-{
+    policy->patience = HLT_ACL_PATIENCE;
     if (!hlt_policy_grow(&policy->nodes, &policy->node_space, 0, sizeof(*policy->nodes)) ||
         !bucket_room(policy)) {
         return HLT_ENOMEM;
@@ -330,8 +291,8 @@ enum hlt_rc hlt_policy_compile(struct hlt_policy *policy, struct hlt_problems *p
     policy->nodes[ACL_ROOT] = policy->nodes[ACL_LITERAL_ROOT] =
         (struct acl_node){.parent = HLT_ACL_NONE, .variables = HLT_ACL_NONE};
     policy->node_count = 2;
-    if (!place_rules(policy) || !list_reads(policy) || !align_nodes(policy)) {
+    if (!place_rules(policy) || !align_nodes(policy)) {
         return HLT_ENOMEM;
     }
-    return check_width(policy, problems);
+    return hlt_scan_compile(policy);
 }

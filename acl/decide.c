@@ -3,39 +3,8 @@
  * This is the hot path, asked for every message and every receiver: no allocation, no lock, and the
  * work is bounded by the places of the trie that match the topic, never by what a client sends. */
 #include "../shared/text.h"
-#include "internal.h"
-
-/* A level of the topic or filter that is asked for. */
-struct level {
-    struct acl_key key;
-    const char *text;
-    bool plus;
-};
-
-struct request {
-    const struct hlt_view *view;
-    const uint32_t *sections; /* whose rules are asked: of the view */
-    uint32_t section_count;
-    struct level
-        level[HLT_ACL_LEVELS_MAX + 1]; /* as many as the policy's deepest filter has, and one */
-    uint32_t known;                    /* levels in `level` */
-    uint32_t count;                    /* levels, without a last # */
-    uint32_t literal_count;            /* levels as written, with it */
-    bool tail;                         /* a last # */
-    bool dollar;                       /* begins with $ */
-    bool wild;                         /* has + or # */
-};
-
-/* How a rule is compared with a subscription filter; on a topic name all three are the same. */
-enum relation {
-    COVERS, /* does the rule hold all of it? */
-    BARS,   /* does the rule leave nothing of it? */
-};
-
-struct found {
-    uint32_t allow, deny; /* the lowest rules, HLT_ACL_NONE: none */
-    bool all_bound;       /* every rule that allows binds %d */
-};
+#include "request.h"
+#include "scan.h"
 
 /* ---- reading the question ---- */
 
@@ -119,177 +88,21 @@ static const char *unshared(const char *filter)
     return len > 0 && group[len] == '/' ? group + len + 1 : NULL;
 }
 
-/* ---- comparing ---- */
-
-/* Is a value of the variable this level? Values are sorted by key.a. */
-static bool has_value(const struct hlt_view *view, const struct acl_bound *bound,
-                      const struct level *level)
-{
-    const struct acl_value *values = view->values + bound->first;
-    uint32_t low = 0, high = bound->count;
-
-    while (high - low > 4) {
-        uint32_t middle = low + (high - low) / 2;
-
-        if (values[middle].key.a < level->key.a) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    for (; low < bound->count && values[low].key.a <= level->key.a; low++) {
-        if (acl_key_equal(&values[low].key, values[low].text, &level->key, level->text)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Some value of the variable may not stand at this depth: then a restriction has to take any text
- * for it. */
-static bool unusable(const struct acl_bound *bound, uint32_t depth)
-{
-    return (bound->flags & (depth == 0 ? ACL_UNUSABLE | ACL_DOLLAR : ACL_UNUSABLE)) != 0;
-}
-
-static bool variable_is(const struct request *request, uint8_t slot, uint32_t depth)
-{
-    return !(depth == 0 && request->dollar) &&
-           has_value(request->view, &request->view->bound[slot], &request->level[depth]);
-}
-
-static bool same_text(const struct acl_level *have, const struct level *level)
-{
-    return have->len == level->key.len && memcmp(have->text, level->text, have->len) == 0;
-}
-
-/* The literal filter `filter` is what was asked for, letter by letter. `any`: unusable variables
- * stand for any text. */
-static bool equals(const struct request *request, const struct acl_filter *filter, bool any)
-{
-    const struct acl_level *levels = &request->view->policy->levels[filter->first];
-
-    if (filter->count != request->literal_count) {
-        return false;
-    }
-    for (uint32_t i = 0; i < filter->count; i++) {
-        bool same = levels[i].kind == ACL_VARIABLE
-                        ? variable_is(request, levels[i].slot, i) ||
-                              (any && unusable(&request->view->bound[levels[i].slot], i))
-                        : same_text(&levels[i], &request->level[i]);
-
-        if (!same) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Has the variable a value that may stand at this depth? */
-static bool has_usable(const struct hlt_view *view, const struct acl_bound *bound, uint32_t depth)
-{
-    for (uint32_t i = 0; i < bound->count; i++) {
-        if (depth > 0 || view->values[bound->first + i].text[0] != '$') {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* One level of a rule's filter against one that is asked for. `overlap`: is there a text both hold?
- * Else: does the rule's hold all that the other does? */
-static bool level_fits(const struct request *request, const struct acl_level *have, uint32_t depth,
-                       bool overlap, bool any)
-{
-    const struct level *level = &request->level[depth];
-    const struct acl_bound *bound;
-
-    switch (have->kind) {
-    case ACL_PLUS: return depth > 0 || !request->dollar;
-    case ACL_VARIABLE:
-        bound = &request->view->bound[have->slot];
-        if (any && unusable(bound, depth)) {
-            return true;
-        }
-        if (level->plus) {
-            return overlap && has_usable(request->view, bound, depth);
-        }
-        return variable_is(request, have->slot, depth);
-    default:
-        if (level->plus) {
-            return overlap && (depth > 0 || have->len == 0 || have->text[0] != '$');
-        }
-        return same_text(have, level);
-    }
-}
-
-/* Can the levels from `from` on hold anything? Not with a variable that has no value. */
-static bool rest_usable(const struct request *request, const struct acl_filter *filter,
-                        uint32_t from)
-{
-    const struct acl_level *levels = &request->view->policy->levels[filter->first];
-
-    for (uint32_t i = from; i < filter->count; i++) {
-        if (levels[i].kind == ACL_VARIABLE &&
-            !has_usable(request->view, &request->view->bound[levels[i].slot], i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* `overlap`: is there a topic that both filters hold? Else: does `filter` hold every topic that was
- * asked for? */
-static bool relates(const struct request *request, const struct acl_filter *filter, bool overlap,
-                    bool any)
-{
-    const struct acl_level *levels = &request->view->policy->levels[filter->first];
-
-    if (filter->literal) {
-        return equals(request, filter, any);
-    }
-    for (uint32_t i = 0; i < filter->count; i++) {
-        if (levels[i].kind == ACL_HASH) {
-            return i > 0 || !request->dollar;
-        }
-        if (i == request->count) {
-            return overlap && request->tail && (any || rest_usable(request, filter, i));
-        }
-        if (!level_fits(request, &levels[i], i, overlap, any)) {
-            return false;
-        }
-    }
-    return filter->count == request->count && (overlap || !request->tail);
-}
-
-/* Do the rule's `except` filters take this question out of it? An exception from an allow takes out
- * what it touches, one from a deny only what it holds completely: when unclear, denied. */
-static bool excepted(const struct request *request, uint32_t rule_index, enum relation relation)
-{
-    const struct hlt_policy *policy = request->view->policy;
-    const struct acl_rule *rule = &policy->rules[rule_index];
-    bool overlap = !rule->deny || relation == BARS;
-
-    for (uint32_t i = 0; i < rule->except_count; i++) {
-        if (relates(request, &policy->excepts[rule->first_except + i], overlap, !rule->deny)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* ---- the walk ---- */
 
 static void take(const struct request *request, const struct acl_entry *entry,
                  enum relation relation, struct found *found)
 {
     bool denies = (entry->flags & ACL_DENIES) != 0;
+    bool counts = denies ? entry->rule < found->deny
+                         : entry->rule < found->allow ||
+                               (found->all_bound && (entry->flags & ACL_BOUND) == 0);
 
-    if ((entry->flags & ACL_EXCEPTS) != 0 && excepted(request, entry->rule, relation)) {
+    if (!counts || ((entry->flags & ACL_EXCEPTS) != 0 && hlt_request_excepted(request, entry->rule, relation))) {
         return;
     }
     if (denies) {
-        found->deny = entry->rule < found->deny ? entry->rule : found->deny;
+        found->deny = entry->rule;
     } else {
         found->allow = entry->rule < found->allow ? entry->rule : found->allow;
         found->all_bound &= (entry->flags & ACL_BOUND) != 0;
@@ -399,16 +212,15 @@ static uint32_t push_children(const struct request *request, struct visit from, 
     return top;
 }
 
-/* Visit all places of a trie that hold what is asked for. compile.c refuses policies that could
- * need a deeper stack. */
-static void walk(const struct request *request, uint32_t root, uint8_t access,
+/* Visit all places of a trie that hold what is asked for. False if there are too many. */
+static bool walk(const struct request *request, uint32_t root, uint8_t access,
                  enum relation relation, struct found *found)
 {
     const struct hlt_policy *policy = request->view->policy;
     bool literal = root == ACL_LITERAL_ROOT;
     uint32_t count = literal ? request->literal_count : request->count;
     struct visit stack[HLT_ACL_STACK_MAX];
-    uint32_t top = 0;
+    uint32_t top = 0, left = policy->patience;
 
     stack[top++] = (struct visit){.node = root};
     while (top > 0) {
@@ -418,6 +230,9 @@ static void walk(const struct request *request, uint32_t root, uint8_t access,
         if (node->tail_count > 0 && (visit.depth > 0 || !request->dollar)) {
             take_entries(request, node, true, access, visit.denials_only, relation, found);
         }
+        if (left-- == 0 || top > HLT_ACL_STACK_MAX - ACL_WAYS_MAX) {
+            return false;
+        }
         if (visit.depth < count) {
             if (visit.depth < request->known) {
                 top = push_children(request, visit, literal, stack, top);
@@ -426,6 +241,7 @@ static void walk(const struct request *request, uint32_t root, uint8_t access,
             take_entries(request, node, false, access, visit.denials_only, relation, found);
         }
     }
+    return true;
 }
 
 /* ---- the answers ---- */
@@ -442,45 +258,27 @@ static void answer(const struct found *found, struct hlt_decision *out)
     }
 }
 
-/* The first `allow read` rule of the client's that holds some topic of the filter. */
-static uint32_t overlapping_read(const struct request *request)
-{
-    const struct hlt_policy *policy = request->view->policy;
-    uint32_t lowest = HLT_ACL_NONE;
-
-    for (uint32_t s = 0; s < request->section_count; s++) {
-        const struct acl_section *section = &policy->sections[request->sections[s]];
-
-        for (uint32_t i = 0; i < section->read_count; i++) {
-            uint32_t index = policy->reads[section->first_read + i];
-            const struct acl_rule *rule = &policy->rules[index];
-            bool hit = index < lowest && relates(request, &rule->filter, true, false);
-
-            for (uint32_t e = 0; hit && e < rule->except_count; e++) {
-                hit = !relates(request, &policy->excepts[rule->first_except + e], false, true);
-            }
-            if (hit || index >= lowest) {
-                lowest = hit ? index : lowest;
-                break; /* they are in order */
-            }
-        }
-    }
-    return lowest;
-}
-
 /* What the sections at hand say to a question. `by_reading`: no section says who may subscribe;
  * then to whatever holds something that may be read. */
 static void ask_sections(const struct request *request, uint8_t access, bool by_reading,
                          struct found *found)
 {
-    *found = (struct found){.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = true};
-    walk(request, ACL_ROOT, access, by_reading ? BARS : COVERS, found);
-    if (by_reading && request->wild) {
-        found->allow = overlapping_read(request);
+    const struct found nothing = {.allow = HLT_ACL_NONE,
+                                  .deny = HLT_ACL_NONE,
+                                  .all_bound = !by_reading && (access & ACL_OF_TOPICS) != 0};
+    bool literals = (access & ~(uint32_t)ACL_OF_TOPICS) != 0 &&
+                    request->view->policy->literal_count > 0;
+    enum relation relation = by_reading ? BARS : COVERS;
+
+    *found = nothing;
+    if (!walk(request, ACL_ROOT, access, relation, found) ||
+        (literals && !walk(request, ACL_LITERAL_ROOT, access, COVERS, found))) {
+        *found = nothing;
+        hlt_scan_ask(request, access, relation, found);
     }
-    if ((access & (HLT_SUBSCRIBE | HLT_UNSUBSCRIBE)) != 0 &&
-        request->view->policy->literal_count > 0) {
-        walk(request, ACL_LITERAL_ROOT, access, COVERS, found);
+    if (by_reading && request->wild) {
+        found->allow = HLT_ACL_NONE;
+        hlt_scan_allow(request, access, TOUCHES, found);
     }
 }
 
@@ -579,7 +377,7 @@ static void decide_filter(struct request *request, enum hlt_access access, struc
 void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, const char *topic,
                        struct hlt_decision *out)
 {
-    struct found found = {.allow = HLT_ACL_NONE, .deny = HLT_ACL_NONE, .all_bound = true};
+    struct found found;
     bool filter = access == HLT_SUBSCRIBE || access == HLT_UNSUBSCRIBE;
     struct request request;
 
@@ -603,7 +401,7 @@ void hlt_policy_decide(const struct hlt_view *view, enum hlt_access access, cons
         decide_filter(&request, access, out);
         return;
     }
-    walk(&request, ACL_ROOT, (uint8_t)access, COVERS, &found);
+    ask_sections(&request, (uint8_t)access, false, &found);
     if (view->votes) {
         ask_ordered(&request, (uint8_t)access, false, &found);
     }

@@ -21,9 +21,8 @@
 #define HLT_ACL_INCLUDE_DEPTH_MAX 8 /* files inside files */
 #define HLT_ACL_EXPECTS_MAX 100000  /* `expect` lines of a policy */
 #define HLT_ACL_TOPIC_MAX 65535     /* bytes of a topic or filter (MQTT 5, 1.5.4) */
-#define HLT_ACL_STACK_MAX                                                                          \
-    1024 /* places still to visit in a trie; compile.c proves it is enough                         \
-          */
+#define HLT_ACL_STACK_MAX 256       /* places still to visit in a trie */
+#define HLT_ACL_PATIENCE 512        /* places a decision visits in a trie; then scan.c answers */
 
 #define HLT_ACL_NONE UINT32_MAX
 
@@ -69,8 +68,8 @@ struct acl_section {
     bool subscribes;                 /* has an `allow subscribe` */
     bool ordered;                    /* one voter: its first matching rule */
     uint64_t slots;                  /* variables of its rules, a bit each */
-    uint32_t first_read, read_count; /* its `allow read` rules, in policy->reads */
-    uint32_t first_use;              /* chain in policy->uses; HLT_ACL_NONE ends */
+    uint32_t first_deny, deny_count, first_allow, allow_count; /* its rows of policy->scan */
+    uint32_t first_use; /* chain in policy->uses; HLT_ACL_NONE ends */
 };
 
 struct acl_use {
@@ -150,6 +149,16 @@ struct acl_bucket {
     uint32_t tag, child;
 };
 
+/* The rules by section, in columns: scan.c. */
+#define ACL_SCAN_COLUMNS 32u /* levels with a code of their own */
+struct acl_scan {
+    uint32_t *rule;
+    uint8_t *flags; /* accesses, and whether it binds %d */
+    uint16_t *code; /* [column * stride + row] */
+    uint32_t columns, stride;
+    uint64_t slots[ACL_SCAN_COLUMNS]; /* variables of a column, a bit each */
+};
+
 struct hlt_policy {
     struct acl_file *files;
     struct acl_section *sections; /* [0] is always `anyone` */
@@ -181,10 +190,11 @@ struct hlt_policy {
     struct acl_entry *entries;
     struct acl_edge *edges;
     struct acl_bucket *buckets;
-    uint32_t *reads;
+    struct acl_scan scan;
     uint32_t node_count, node_space, edge_count, edge_space, entry_count, literal_count;
     uint32_t bucket_used, bucket_shift; /* the table has 1 << (64 - bucket_shift) buckets */
     uint32_t depth;                     /* levels of the deepest filter */
+    uint32_t patience;                  /* places a walk may visit before it is given up */
     char digest[17];
 };
 
@@ -220,6 +230,8 @@ struct hlt_view {
 };
 
 enum { ACL_ROOT = 0, ACL_LITERAL_ROOT = 1 };
+#define ACL_WAYS_MAX (HLT_ACL_SLOTS_MAX + 2) /* behind one place: variables, +, a literal */
+#define ACL_OF_TOPICS (HLT_READ | HLT_WRITE) /* accesses that ask for a topic, not a filter */
 
 /* Make room for one more item. False without memory. */
 bool hlt_policy_grow(void *array, uint32_t *space, uint32_t count, size_t item_bytes);
@@ -237,7 +249,7 @@ enum hlt_rc hlt_policy_parse_text(struct hlt_policy *policy, const char *text, s
 /* `use` lines: find their sections, refuse unknown ones and cycles. */
 enum hlt_rc hlt_policy_resolve(struct hlt_policy *policy, struct hlt_problems *problems);
 /* Make the tries. */
-enum hlt_rc hlt_policy_compile(struct hlt_policy *policy, struct hlt_problems *problems);
+enum hlt_rc hlt_policy_compile(struct hlt_policy *policy);
 
 static inline uint64_t acl_load64(const char *at)
 {

@@ -8,6 +8,7 @@
 #include "expect.h"
 #include "internal.h"
 #include "lint.h"
+#include "scan.h"
 
 /* SHA-256 of the file, or of the files' digests in the order they were read: moving a line from one
  * file to the next is another policy. */
@@ -39,7 +40,7 @@ static enum hlt_rc finish(struct hlt_policy *policy, const struct hlt_policy_rea
     if (rc != HLT_OK || problems->errors > 0) {
         return rc != HLT_OK ? rc : HLT_EPARSE;
     }
-    rc = hlt_policy_compile(policy, problems);
+    rc = hlt_policy_compile(policy);
     if (rc == HLT_OK) {
         rc = hlt_legacy_compile(policy);
     }
@@ -132,7 +133,7 @@ void hlt_policy_free(struct hlt_policy *policy)
     free(policy->entries);
     free(policy->edges);
     free(policy->buckets);
-    free(policy->reads);
+    hlt_scan_free(&policy->scan);
     free(policy);
 }
 

@@ -400,31 +400,6 @@ Test(policy, more_rules_than_fit_are_refused)
     hlt_problems_free(&problems);
 }
 
-Test(policy, filters_that_could_need_a_deeper_stack_are_refused_at_load)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-    struct hlt_problems problems;
-
-    fprintf(out, "haltere 1\nanyone\n");
-    for (unsigned depth = 0; depth < 190; depth++) { /* at each level of one path, 6 ways aside */
-        for (unsigned way = 0; way < 6; way++) {
-            fprintf(out, "deny read ");
-            for (unsigned i = 0; i < depth; i++) {
-                fprintf(out, "x/");
-            }
-            fprintf(out, "%%{k%u}\n", way);
-        }
-    }
-    fclose(out);
-    cr_expect(parse(text, len, &problems) == HLT_EFULL);
-    cr_expect(strstr(first_problem(&problems), "too many levels with + and variables") != NULL,
-              "%s", first_problem(&problems));
-    hlt_problems_free(&problems);
-    free(text);
-}
-
 /* ---- files ---- */
 
 static char folder[] = "/tmp/hlt-policy-XXXXXX";

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../acl/policy.h"
+#include "../../acl/internal.h"
 
 static struct hlt_policy *policy_from(const char *text)
 {
@@ -406,6 +406,149 @@ Test(policy_decide, bound_device_wants_every_allowing_rule_to_bind_the_device)
         hlt_policy_decide(view, HLT_WRITE, rows[i].topic, &got);
         cr_expect(got.verdict == HLT_ALLOW && got.bound_device == rows[i].want, "%s",
                   rows[i].topic);
+    }
+    hlt_view_free(view);
+    hlt_policy_free(policy);
+}
+
+/* ---- policies that could make a decision dear ---- */
+
+/* One question, answered by the walk and, where that has no patience, by the scan. */
+static void ask_both(struct hlt_policy *policy, const struct hlt_view *view,
+                     enum hlt_access access, const char *topic, enum hlt_verdict want,
+                     unsigned line)
+{
+    static const uint32_t patience[] = {HLT_ACL_PATIENCE, 0};
+
+    for (size_t i = 0; i < 2; i++) {
+        struct hlt_decision got;
+        struct hlt_rule_ref ref;
+
+        policy->patience = patience[i];
+        hlt_policy_decide(view, access, topic, &got);
+        hlt_policy_rule(policy, got.rule, &ref);
+        cr_expect(got.verdict == want && ref.line == line,
+                  "'%s', patience %u: verdict %d (want %d), line %u (want %u)", topic, patience[i],
+                  got.verdict, want, ref.line, line);
+    }
+    policy->patience = HLT_ACL_PATIENCE;
+}
+
+static struct hlt_policy *policy_of(FILE *out, char **text)
+{
+    struct hlt_policy *policy;
+
+    fclose(out);
+    policy = policy_from(*text);
+    free(*text);
+    return policy;
+}
+
+Test(policy_decide, filters_that_hold_a_topic_in_thousands_of_ways_are_decided_all_the_same)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct hlt_policy *policy;
+    struct hlt_view *view;
+
+    fprintf(out, "haltere 1\nanyone\n");
+    for (unsigned i = 0; i < 4096; i++) { /* every way to write twelve levels with a or + */
+        fprintf(out, "%s ", i == 4000 ? "deny write" : "allow read,write");
+        for (unsigned k = 0; k < 12; k++) {
+            fprintf(out, "%s%s", k > 0 ? "/" : "", i >> k & 1 ? "+" : "a");
+        }
+        fprintf(out, "\n");
+    }
+    policy = policy_of(out, &text);
+    view = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "c"});
+    ask_both(policy, view, HLT_READ, "a/a/a/a/a/a/a/a/a/a/a/a", HLT_ALLOW, 3);
+    ask_both(policy, view, HLT_READ, "b/a/a/a/a/a/a/a/a/a/a/a", HLT_ALLOW, 4);
+    ask_both(policy, view, HLT_READ, "a/a/a/a/a/a/a/a/a/a/a/b", HLT_ALLOW, 3 + 2048);
+    ask_both(policy, view, HLT_READ, "b/b/b/b/b/b/b/b/b/b/b/b", HLT_ALLOW, 3 + 4095);
+    ask_both(policy, view, HLT_WRITE, "a/a/a/a/a/a/a/a/a/a/a/a", HLT_DENY, 3 + 4000);
+    ask_both(policy, view, HLT_READ, "a/a/a/a/a/a/a/a/a/a/a/a/a", HLT_NO_RULE, 0);
+    ask_both(policy, view, HLT_READ, "a/a/a/a/a/a/a/a/a/a/a", HLT_NO_RULE, 0);
+    hlt_view_free(view);
+    hlt_policy_free(policy);
+}
+
+/* Without the claims each variable of a denial is any text: more ways aside than a walk can keep. */
+Test(policy_decide, denials_with_many_variables_at_each_level_are_decided_all_the_same)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct hlt_policy *policy;
+    struct hlt_view *view;
+
+    fprintf(out, "haltere 1\nanyone\n");
+    for (unsigned depth = 0; depth < 190; depth++) {
+        for (unsigned way = 0; way < 6; way++) {
+            fprintf(out, "deny read ");
+            for (unsigned i = 0; i < depth; i++) {
+                fprintf(out, "x/");
+            }
+            fprintf(out, "%%{k%u}\n", way);
+        }
+    }
+    policy = policy_of(out, &text);
+    view = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "c"});
+    for (unsigned depth = 0; depth < 190; depth++) {
+        char topic[400] = "";
+
+        for (unsigned i = 0; i < depth; i++) {
+            strcpy(topic + 2 * (size_t)i, "x/");
+        }
+        strcpy(topic + 2 * (size_t)depth, "y");
+        ask_both(policy, view, HLT_READ, topic, HLT_DENY, 3 + depth * 6);
+        strcpy(topic + 2 * (size_t)depth, "x/x/x");
+        ask_both(policy, view, HLT_READ, topic, depth < 188 ? HLT_DENY : HLT_NO_RULE,
+                 depth < 188 ? 3 + (depth + 2) * 6 : 0);
+    }
+    hlt_view_free(view);
+    hlt_policy_free(policy);
+}
+
+/* Thousands of rules have the same code of sixteen bits here and there. */
+Test(policy_decide, a_subscription_finds_the_one_of_many_rules_it_touches)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct hlt_policy *policy;
+    struct hlt_view *view;
+
+    fprintf(out, "haltere 1\nanyone\ndeny read hall/100/#\n");
+    for (unsigned i = 0; i < 3000; i++) {
+        fprintf(out, "allow read hall/%u/x%s\n", i, i % 7 == 0 ? " except +/+/x" : "");
+    }
+    policy = policy_of(out, &text);
+    view = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "c"});
+    for (unsigned i = 0; i < 6000; i++) {
+        bool readable = i < 3000 && i != 100 && i % 7 != 0;
+        char filter[32];
+
+        (void)snprintf(filter, sizeof(filter), "+/%u/x", i);
+        ask_both(policy, view, HLT_SUBSCRIBE, filter,
+                 i < 3000 && i % 7 != 0 ? HLT_ALLOW : HLT_NO_RULE,
+                 i < 3000 && i % 7 != 0 ? 4 + i : 0);
+        (void)snprintf(filter, sizeof(filter), "hall/%u/#", i);
+        ask_both(policy, view, HLT_SUBSCRIBE, filter,
+                 i == 100   ? HLT_DENY
+                 : i < 3000 ? HLT_ALLOW
+                            : HLT_NO_RULE,
+                 i == 100   ? 3
+                 : i < 3000 ? 4 + i
+                            : 0);
+        (void)snprintf(filter, sizeof(filter), "hall/%u/x", i);
+        ask_both(policy, view, HLT_READ, filter,
+                 i == 100   ? HLT_DENY
+                 : readable ? HLT_ALLOW
+                            : HLT_NO_RULE,
+                 i == 100   ? 3
+                 : readable ? 4 + i
+                            : 0);
     }
     hlt_view_free(view);
     hlt_policy_free(policy);
@@ -903,6 +1046,7 @@ static void compare(const char *client, const struct world *world, const struct 
 
 Test(policy_decide, agrees_with_a_slow_reading_of_the_language, .timeout = 120)
 {
+    static const uint32_t patience[] = {HLT_ACL_PATIENCE, 0, 3};
     unsigned decisions = 0;
 
     make_universe("", 0);
@@ -914,6 +1058,7 @@ Test(policy_decide, agrees_with_a_slow_reading_of_the_language, .timeout = 120)
         random_world(&world);
         text = print_world(&world);
         policy = policy_from(text);
+        policy->patience = patience[rnd(3)]; /* the walk answers, the scan, or it depends */
         for (int s = 0; s < 8; s++) {
             struct session session;
             char claims[256];
