@@ -405,6 +405,11 @@ static struct hlt_view *make_view(struct binder *binder)
                               .subscribes = subscribes};
     memcpy(view + 1, binder->sections, binder->section_count * sizeof(uint32_t));
     qsort(view + 1, binder->section_count, sizeof(uint32_t), compare_sections);
+    for (uint32_t i = 0; i < view->section_count; i++) {
+        uint32_t band = view->sections[i] >> policy->band_shift;
+
+        view->bands[band / 64] |= UINT64_C(1) << band % 64;
+    }
     part_sections(view, ordered);
     view->limits = view->sections + lists;
     (void)own_limits(binder, (uint32_t *)(void *)(view + 1) + lists, &kinds);

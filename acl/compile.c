@@ -22,7 +22,7 @@ static void put_bucket(struct hlt_policy *policy, uint32_t child)
     while (policy->buckets[place].child != 0) {
         place = (place + 1) & mask;
     }
-    policy->buckets[place] = (struct acl_bucket){.tag = (uint32_t)hash, .child = child};
+    policy->buckets[place] = (struct acl_bucket){.tag = (uint16_t)hash, .child = child};
 }
 
 /* Keep the table at most half full. */
@@ -59,7 +59,7 @@ static uint32_t find_literal(const struct hlt_policy *policy, uint32_t parent,
          place = (place + 1) & mask) {
         const struct acl_node *node = &policy->nodes[policy->buckets[place].child];
 
-        if (policy->buckets[place].tag == (uint32_t)hash &&
+        if (policy->buckets[place].tag == (uint16_t)hash &&
             acl_node_is(policy, node, parent, key, text)) {
             return policy->buckets[place].child;
         }
@@ -265,6 +265,42 @@ static bool place_rules(struct hlt_policy *policy)
     return done;
 }
 
+/* Tell each bucket whose rules are at its child and below. */
+static bool mark_bands(struct hlt_policy *policy)
+{
+    struct bands {
+        uint8_t lowest, highest;
+    } *of = malloc(policy->node_count * sizeof(*of));
+
+    if (of == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < policy->node_count; i++) {
+        of[i] = (struct bands){ACL_BANDS - 1, 0};
+    }
+    for (uint32_t i = policy->node_count; i-- > 0;) { /* nodes were made after their parents */
+        const struct acl_node *node = &policy->nodes[i];
+        uint32_t count = node->end_count + node->tail_count;
+        struct bands *above = node->parent != HLT_ACL_NONE ? &of[node->parent] : &of[i];
+
+        for (uint32_t e = 0; e < count; e++) {
+            uint32_t section = policy->entries[node->first_entry + e].section;
+            uint8_t band = (uint8_t)(section >> policy->band_shift);
+
+            of[i].lowest = band < of[i].lowest ? band : of[i].lowest;
+            of[i].highest = band > of[i].highest ? band : of[i].highest;
+        }
+        above->lowest = of[i].lowest < above->lowest ? of[i].lowest : above->lowest;
+        above->highest = of[i].highest > above->highest ? of[i].highest : above->highest;
+    }
+    for (uint64_t i = 0; i < bucket_count(policy); i++) {
+        policy->buckets[i].lowest = of[policy->buckets[i].child].lowest;
+        policy->buckets[i].highest = of[policy->buckets[i].child].highest;
+    }
+    free(of);
+    return true;
+}
+
 /* Put the nodes on cache lines of their own. */
 static bool align_nodes(struct hlt_policy *policy)
 {
@@ -284,6 +320,9 @@ static bool align_nodes(struct hlt_policy *policy)
 enum hlt_rc hlt_policy_compile(struct hlt_policy *policy)
 {
     policy->patience = HLT_ACL_PATIENCE;
+    while ((policy->section_count - 1) >> policy->band_shift >= ACL_BANDS) {
+        policy->band_shift++;
+    }
     if (!hlt_policy_grow(&policy->nodes, &policy->node_space, 0, sizeof(*policy->nodes)) ||
         !bucket_room(policy)) {
         return HLT_ENOMEM;
@@ -291,7 +330,7 @@ enum hlt_rc hlt_policy_compile(struct hlt_policy *policy)
     policy->nodes[ACL_ROOT] = policy->nodes[ACL_LITERAL_ROOT] =
         (struct acl_node){.parent = HLT_ACL_NONE, .variables = HLT_ACL_NONE};
     policy->node_count = 2;
-    if (!place_rules(policy) || !align_nodes(policy)) {
+    if (!place_rules(policy) || !mark_bands(policy) || !align_nodes(policy)) {
         return HLT_ENOMEM;
     }
     return hlt_scan_compile(policy);

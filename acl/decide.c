@@ -98,7 +98,8 @@ static void take(const struct request *request, const struct acl_entry *entry,
                          : entry->rule < found->allow ||
                                (found->all_bound && (entry->flags & ACL_BOUND) == 0);
 
-    if (!counts || ((entry->flags & ACL_EXCEPTS) != 0 && hlt_request_excepted(request, entry->rule, relation))) {
+    if (!counts || ((entry->flags & ACL_EXCEPTS) != 0 &&
+                    hlt_request_excepted(request, entry->rule, relation))) {
         return;
     }
     if (denies) {
@@ -147,22 +148,25 @@ static void take_entries(const struct request *request, const struct acl_node *n
     }
 }
 
-static uint32_t literal_child(const struct hlt_policy *policy, uint32_t parent,
+static uint32_t literal_child(const struct request *request, uint32_t parent,
                               const struct level *level)
 {
+    const struct hlt_policy *policy = request->view->policy;
     uint64_t hash = acl_bucket_hash(parent, &level->key);
     uint64_t mask = (UINT64_C(1) << (64 - policy->bucket_shift)) - 1;
+    const struct acl_bucket *bucket;
 
-    for (uint64_t place = hash >> policy->bucket_shift; policy->buckets[place].child != 0;
-         place = (place + 1) & mask) {
-        const struct acl_node *node = &policy->nodes[policy->buckets[place].child];
-
-        if (policy->buckets[place].tag == (uint32_t)hash &&
-            acl_node_is(policy, node, parent, &level->key, level->text)) {
-            return policy->buckets[place].child;
+    for (uint64_t place = hash >> policy->bucket_shift;; place = (place + 1) & mask) {
+        bucket = &policy->buckets[place];
+        if (bucket->child == 0) {
+            return 0;
+        }
+        if (bucket->tag == (uint16_t)hash &&
+            acl_in_bands(request->view->bands, bucket->lowest, bucket->highest) &&
+            acl_node_is(policy, &policy->nodes[bucket->child], parent, &level->key, level->text)) {
+            return bucket->child;
         }
     }
-    return 0;
 }
 
 /* A place still to visit. */
@@ -204,7 +208,7 @@ static uint32_t push_children(const struct request *request, struct visit from, 
         stack[top++] = next;
     }
     if ((node->flags & ACL_HAS_LITERALS) != 0 && !plus) {
-        next.node = literal_child(policy, from.node, level);
+        next.node = literal_child(request, from.node, level);
         if (next.node != 0) {
             stack[top++] = next;
         }
@@ -266,8 +270,8 @@ static void ask_sections(const struct request *request, uint8_t access, bool by_
     const struct found nothing = {.allow = HLT_ACL_NONE,
                                   .deny = HLT_ACL_NONE,
                                   .all_bound = !by_reading && (access & ACL_OF_TOPICS) != 0};
-    bool literals = (access & ~(uint32_t)ACL_OF_TOPICS) != 0 &&
-                    request->view->policy->literal_count > 0;
+    bool literals =
+        (access & ~(uint32_t)ACL_OF_TOPICS) != 0 && request->view->policy->literal_count > 0;
     enum relation relation = by_reading ? BARS : COVERS;
 
     *found = nothing;

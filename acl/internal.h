@@ -64,10 +64,10 @@ struct acl_section {
     char *title; /* "role Sensor from device_class" */
     const char *name;
     uint32_t name_len;
-    uint8_t kind, claim;             /* ACL_ROLE: index in policy->claims */
-    bool subscribes;                 /* has an `allow subscribe` */
-    bool ordered;                    /* one voter: its first matching rule */
-    uint64_t slots;                  /* variables of its rules, a bit each */
+    uint8_t kind, claim; /* ACL_ROLE: index in policy->claims */
+    bool subscribes;     /* has an `allow subscribe` */
+    bool ordered;        /* one voter: its first matching rule */
+    uint64_t slots;      /* variables of its rules, a bit each */
     uint32_t first_deny, deny_count, first_allow, allow_count; /* its rows of policy->scan */
     uint32_t first_use; /* chain in policy->uses; HLT_ACL_NONE ends */
 };
@@ -144,9 +144,14 @@ struct acl_edge {
     uint32_t slot;
 };
 
-/* One open-addressing table finds a literal child: child 0 is empty. */
+/* One open-addressing table finds a literal child: child 0 is empty. Sections are parted into
+ * bands; a child below which no band of the client has a rule is passed over without a look at it:
+ * of a large policy most is other people's. */
+#define ACL_BANDS 256u
 struct acl_bucket {
-    uint32_t tag, child;
+    uint16_t tag;
+    uint8_t lowest, highest; /* bands of the sections whose rules are at the child and below */
+    uint32_t child;
 };
 
 /* The rules by section, in columns: scan.c. */
@@ -193,6 +198,7 @@ struct hlt_policy {
     struct acl_scan scan;
     uint32_t node_count, node_space, edge_count, edge_space, entry_count, literal_count;
     uint32_t bucket_used, bucket_shift; /* the table has 1 << (64 - bucket_shift) buckets */
+    uint32_t band_shift;                /* section >> band_shift is its band */
     uint32_t depth;                     /* levels of the deepest filter */
     uint32_t patience;                  /* places a walk may visit before it is given up */
     char digest[17];
@@ -217,7 +223,8 @@ struct hlt_view {
     const uint32_t *sections;      /* sorted, [0] is 0: anyone */
     const struct acl_bound *bound; /* by slot */
     const struct acl_value *values;
-    const uint32_t *limits; /* those of its sections, in policy->limits */
+    const uint32_t *limits;         /* those of its sections, in policy->limits */
+    uint64_t bands[ACL_BANDS / 64]; /* of its sections, a bit each */
     uint32_t section_count;
     uint64_t serial; /* no other view of this process has it */
     uint32_t limit_count;
@@ -314,6 +321,22 @@ static inline bool acl_node_is(const struct hlt_policy *policy, const struct acl
     return node->parent == parent && node->key_a == key->a && node->key_b == key->b &&
            node->key_len == key->len &&
            (key->len <= 16 || memcmp(policy->levels[node->level].text, text, key->len) == 0);
+}
+
+/* Is one of the bands from `lowest` to `highest` among `bands`? */
+static inline bool acl_in_bands(const uint64_t *bands, uint32_t lowest, uint32_t highest)
+{
+    uint64_t from = bands[lowest / 64] >> lowest % 64;
+
+    if (from != 0) {
+        return lowest + (uint32_t)__builtin_ctzll(from) <= highest;
+    }
+    for (uint32_t i = lowest / 64 + 1; i <= highest / 64; i++) {
+        if (bands[i] != 0) {
+            return i * 64 + (uint32_t)__builtin_ctzll(bands[i]) <= highest;
+        }
+    }
+    return false;
 }
 
 /* Where to look for the child of `parent` behind the literal `key`. */

@@ -74,8 +74,7 @@ static bool rest_usable(const struct request *request, const struct acl_filter *
     const struct acl_level *levels = &request->view->policy->levels[filter->first];
 
     for (uint32_t i = from; i < filter->count; i++) {
-        if (levels[i].kind == ACL_VARIABLE &&
-            !hlt_request_usable(request, levels[i].slot, i)) {
+        if (levels[i].kind == ACL_VARIABLE && !hlt_request_usable(request, levels[i].slot, i)) {
             return false;
         }
     }

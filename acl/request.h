@@ -39,7 +39,7 @@ struct found {
 
 /* Is a value of the variable this level? Values are sorted by key.a. */
 static inline bool has_value(const struct hlt_view *view, const struct acl_bound *bound,
-                      const struct level *level)
+                             const struct level *level)
 {
     const struct acl_value *values = view->values + bound->first;
     uint32_t low = 0, high = bound->count;

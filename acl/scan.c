@@ -3,18 +3,18 @@
 
 #include <stdlib.h>
 
-#define LANES 64u           /* rules compared at a time */
-#define BOUND 0x10u         /* in `flags`, above the accesses: the filter has %d */
-#define TEXTS 0x7f80u       /* codes for texts of each kind: two texts share one in 32,640 pairs */
+#define LANES 64u     /* rules compared at a time */
+#define BOUND 0x10u   /* in `flags`, above the accesses: the filter has %d */
+#define TEXTS 0x7f80u /* codes for texts of each kind: two texts share one in 32,640 pairs */
 #define ACCEPTED_MAX (HLT_ACL_SLOTS_MAX + 4)
 
 /* A level as a code. */
 enum {
     CODE_HASH = 0, /* here or before: everything fits */
     CODE_PLUS = 1,
-    CODE_END = 2,       /* the filter is shorter */
-    CODE_SLOT = 3,      /* and the number of the variable */
-    CODE_TEXT = 0x80,   /* and a hash of the text */
+    CODE_END = 2,        /* the filter is shorter */
+    CODE_SLOT = 3,       /* and the number of the variable */
+    CODE_TEXT = 0x80,    /* and a hash of the text */
     CODE_DOLLAR = 0x8000 /* the same, for a first level that begins with $ */
 };
 

@@ -414,9 +414,8 @@ Test(policy_decide, bound_device_wants_every_allowing_rule_to_bind_the_device)
 /* ---- policies that could make a decision dear ---- */
 
 /* One question, answered by the walk and, where that has no patience, by the scan. */
-static void ask_both(struct hlt_policy *policy, const struct hlt_view *view,
-                     enum hlt_access access, const char *topic, enum hlt_verdict want,
-                     unsigned line)
+static void ask_both(struct hlt_policy *policy, const struct hlt_view *view, enum hlt_access access,
+                     const char *topic, enum hlt_verdict want, unsigned line)
 {
     static const uint32_t patience[] = {HLT_ACL_PATIENCE, 0};
 
@@ -473,7 +472,8 @@ Test(policy_decide, filters_that_hold_a_topic_in_thousands_of_ways_are_decided_a
     hlt_policy_free(policy);
 }
 
-/* Without the claims each variable of a denial is any text: more ways aside than a walk can keep. */
+/* Without the claims each variable of a denial is any text: more ways aside than a walk can keep.
+ */
 Test(policy_decide, denials_with_many_variables_at_each_level_are_decided_all_the_same)
 {
     char *text = NULL;
@@ -551,6 +551,45 @@ Test(policy_decide, a_subscription_finds_the_one_of_many_rules_it_touches)
                             : 0);
     }
     hlt_view_free(view);
+    hlt_policy_free(policy);
+}
+
+/* A thousand roles: what is other people's is passed over, what is one's own never. */
+Test(policy_decide, each_of_a_thousand_roles_has_its_own_rules_and_no_other_s)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    struct hlt_policy *policy;
+
+    fprintf(out, "haltere 1\n");
+    for (unsigned i = 0; i < 1000; i++) { /* and under one place rules of many roles */
+        fprintf(out, "role r%u\nallow read hall/%u/x\nallow write mix/%u/%u\n", i, i, i % 7, i);
+    }
+    policy = policy_of(out, &text);
+    for (unsigned i = 0; i < 1000; i += 37) {
+        char claims[64];
+        unsigned other = 999 - i;
+        struct hlt_view *view;
+
+        (void)snprintf(claims, sizeof(claims), "{\"roles\":[\"r%u\",\"r%u\"]}", i, other);
+        view = hlt_policy_bind(policy, &(struct hlt_subject){.client_id = "d",
+                                                             .device_id = "d",
+                                                             .claims = claims,
+                                                             .claims_len = strlen(claims)});
+        for (unsigned k = 0; k < 1000; k++) {
+            bool own = k == i || k == other;
+            char topic[32];
+
+            (void)snprintf(topic, sizeof(topic), "hall/%u/x", k);
+            ask_both(policy, view, HLT_READ, topic, own ? HLT_ALLOW : HLT_NO_RULE,
+                     own ? 3 * k + 3 : 0);
+            (void)snprintf(topic, sizeof(topic), "mix/%u/%u", k % 7, k);
+            ask_both(policy, view, HLT_WRITE, topic, own ? HLT_ALLOW : HLT_NO_RULE,
+                     own ? 3 * k + 4 : 0);
+        }
+        hlt_view_free(view);
+    }
     hlt_policy_free(policy);
 }
 
