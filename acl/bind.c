@@ -106,11 +106,12 @@ static bool integer(const struct hlt_json *json)
     return true;
 }
 
-/* A string of a claim names a role and is a value; an integer outside an array is a value. */
-static void add_scalar(struct binder *binder, uint32_t claim, const struct hlt_json *json,
-                       enum hlt_json_event event, bool in_array)
+/* A string of a claim names a role and is a value of `slot`; an integer outside an array is a
+ * value.
+ */
+static void add_scalar(struct binder *binder, uint32_t claim, uint32_t slot,
+                       const struct hlt_json *json, enum hlt_json_event event, bool in_array)
 {
-    uint32_t slot = claim_slot(binder->policy, claim);
     const char *text = json->text;
     char *decoded = NULL;
     size_t len = json->text_len;
@@ -160,14 +161,14 @@ static bool add_claim(struct binder *binder, uint32_t claim, struct hlt_json *js
         return hlt_json_skip(json, event);
     }
     if (event != HLT_JSON_ARRAY_BEGIN) {
-        add_scalar(binder, claim, json, event, false);
+        add_scalar(binder, claim, slot, json, event, false);
         return event != HLT_JSON_ERROR;
     }
     while ((event = hlt_json_next(json)) != HLT_JSON_ARRAY_END) {
         if (event == HLT_JSON_ERROR) {
             return false;
         }
-        add_scalar(binder, claim, json, event, true);
+        add_scalar(binder, claim, slot, json, event, true);
         if (!hlt_json_skip(json, event)) {
             return false;
         }
@@ -260,7 +261,7 @@ static void add_used(struct binder *binder)
     }
 }
 
-static int compare_sections(const void *left, const void *right)
+static int compare_numbers(const void *left, const void *right)
 {
     const uint32_t *a = left, *b = right;
 
@@ -274,26 +275,40 @@ static int compare_values(const void *left, const void *right)
     return a->key.a < b->key.a ? -1 : a->key.a > b->key.a;
 }
 
-/* Put the values of one slot behind those that are there. */
-static void fill_slot(const struct binder *binder, uint32_t slot, struct acl_bound *bound,
-                      struct acl_value *values, uint32_t *value_count, char *bytes,
-                      size_t *byte_count)
+/* Put the values of `slots` where the view has them: by slot, sorted. `text` has room for their
+ * bytes. */
+static void fill_slots(const struct binder *binder, uint64_t slots, struct acl_bound *bound,
+                       struct acl_value *values, char *text)
 {
-    bound->first = *value_count;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < binder->value_count; i++) {
+        bound[binder->values[i].slot].count += slots >> binder->values[i].slot & 1;
+    }
+    for (uint32_t i = 0; i < binder->policy->slot_count; i++) {
+        if ((slots >> i & 1) == 0) {
+            continue; /* the client has no rules with it: no value, no denial */
+        }
+        bound[i].first = at;
+        bound[i].flags = binder->flags[i] | (bound[i].count == 0 ? ACL_UNUSABLE : 0);
+        at += bound[i].count;
+        bound[i].count = 0; /* counted again below */
+    }
     for (uint32_t i = 0; i < binder->value_count; i++) {
         const struct found *from = &binder->values[i];
-        char *text = bytes + *byte_count;
 
-        if (from->slot == slot) {
+        if ((slots >> from->slot & 1) != 0) {
             memcpy(text, binder->bytes + from->text, from->len);
-            *byte_count += from->len;
-            values[(*value_count)++] =
+            values[bound[from->slot].first + bound[from->slot].count++] =
                 (struct acl_value){.key = acl_key_of(text, from->len), .text = text};
+            text += from->len;
         }
     }
-    bound->count = *value_count - bound->first;
-    bound->flags = binder->flags[slot] | (bound->count == 0 ? ACL_UNUSABLE : 0);
-    qsort(values + bound->first, bound->count, sizeof(*values), compare_values);
+    for (uint32_t i = 0; i < binder->policy->slot_count; i++) {
+        if (bound[i].count > 1) {
+            qsort(values + bound[i].first, bound[i].count, sizeof(*values), compare_values);
+        }
+    }
 }
 
 static uint64_t used_slots(struct binder *binder, bool *subscribes)
@@ -308,23 +323,27 @@ static uint64_t used_slots(struct binder *binder, bool *subscribes)
     return slots;
 }
 
-/* The limits of the view's sections; `out` may be NULL. Returns how many. */
+/* The limits of the view's sections, in the order of the policy; `out` may be NULL. Returns how
+ * many. */
 static uint32_t own_limits(const struct binder *binder, uint32_t *out, uint8_t *kinds)
 {
     const struct hlt_policy *policy = binder->policy;
     uint32_t count = 0;
 
     *kinds = 0;
-    for (uint32_t i = 0; i < policy->limit_count; i++) {
-        uint32_t section = policy->limits[i].section;
+    for (uint32_t i = 0; policy->limit_count > 0 && i < binder->section_count; i++) {
+        uint32_t limit = policy->sections[binder->sections[i]].first_limit;
 
-        if ((binder->member[section >> 3] >> (section & 7) & 1) != 0) {
+        for (; limit != HLT_ACL_NONE; limit = policy->limits[limit].next) {
             if (out != NULL) {
-                out[count] = i;
+                out[count] = limit;
             }
-            *kinds |= (uint8_t)(1U << policy->limits[i].kind);
+            *kinds |= (uint8_t)(1U << policy->limits[limit].kind);
             count++;
         }
+    }
+    if (out != NULL && count > 1) {
+        qsort(out, count, sizeof(*out), compare_numbers);
     }
     return count;
 }
@@ -371,8 +390,8 @@ static struct hlt_view *make_view(struct binder *binder)
     bool subscribes;
     uint64_t slots = used_slots(binder, &subscribes);
     uint32_t ordered = count_ordered(binder);
-    uint32_t kept = 0, value_count = 0;
-    size_t kept_bytes = 0, byte_count = 0;
+    uint32_t kept = 0;
+    size_t kept_bytes = 0;
     uint8_t kinds;
     uint32_t limit_count = own_limits(binder, NULL, &kinds);
     uint32_t lists = ordered > 0 ? 2 * binder->section_count : binder->section_count;
@@ -404,7 +423,7 @@ static struct hlt_view *make_view(struct binder *binder)
                               .limit_kinds = kinds,
                               .subscribes = subscribes};
     memcpy(view + 1, binder->sections, binder->section_count * sizeof(uint32_t));
-    qsort(view + 1, binder->section_count, sizeof(uint32_t), compare_sections);
+    qsort(view + 1, binder->section_count, sizeof(uint32_t), compare_numbers);
     for (uint32_t i = 0; i < view->section_count; i++) {
         uint32_t band = view->sections[i] >> policy->band_shift;
 
@@ -413,13 +432,8 @@ static struct hlt_view *make_view(struct binder *binder)
     part_sections(view, ordered);
     view->limits = view->sections + lists;
     (void)own_limits(binder, (uint32_t *)(void *)(view + 1) + lists, &kinds);
-    for (uint32_t i = 0; i < policy->slot_count; i++) {
-        if ((slots >> i & 1) != 0) { /* of others the client has no rules: no value, no denial */
-            fill_slot(binder, i, &bound[i], (struct acl_value *)(void *)(block + values_at),
-                      &value_count, block + values_at + kept * sizeof(struct acl_value),
-                      &byte_count);
-        }
-    }
+    fill_slots(binder, slots, bound, (struct acl_value *)(void *)(block + values_at),
+               block + values_at + kept * sizeof(struct acl_value));
     return view;
 }
 

@@ -317,8 +317,23 @@ static bool align_nodes(struct hlt_policy *policy)
     return true;
 }
 
+/* So that binding a client asks for its own sections' limits only. */
+static void chain_limits(struct hlt_policy *policy)
+{
+    for (uint32_t i = 0; i < policy->section_count; i++) {
+        policy->sections[i].first_limit = HLT_ACL_NONE;
+    }
+    for (uint32_t i = 0; i < policy->limit_count; i++) {
+        uint32_t *first = &policy->sections[policy->limits[i].section].first_limit;
+
+        policy->limits[i].next = *first;
+        *first = i;
+    }
+}
+
 enum hlt_rc hlt_policy_compile(struct hlt_policy *policy)
 {
+    chain_limits(policy);
     policy->patience = HLT_ACL_PATIENCE;
     while ((policy->section_count - 1) >> policy->band_shift >= ACL_BANDS) {
         policy->band_shift++;

@@ -69,7 +69,7 @@ struct acl_section {
     bool ordered;        /* one voter: its first matching rule */
     uint64_t slots;      /* variables of its rules, a bit each */
     uint32_t first_deny, deny_count, first_allow, allow_count; /* its rows of policy->scan */
-    uint32_t first_use; /* chain in policy->uses; HLT_ACL_NONE ends */
+    uint32_t first_limit, first_use; /* chains in policy->limits and uses; HLT_ACL_NONE ends */
 };
 
 struct acl_use {
@@ -100,6 +100,7 @@ struct acl_expect {
 struct acl_limit {
     const char *text;
     uint32_t file, line, section;
+    uint32_t next;          /* of its section; HLT_ACL_NONE ends */
     uint32_t period_ms;     /* of a rate */
     uint64_t amount, burst; /* bytes, messages, subscriptions; qos; retain: 0 no, 1 yes */
     struct acl_filter filter;
