@@ -160,7 +160,7 @@ struct acl_bucket {
 struct acl_scan {
     uint32_t *rule;
     uint8_t *flags; /* accesses, and whether it binds %d */
-    uint16_t *code; /* [column * stride + row] */
+    int16_t *code;  /* [column * stride + row] */
     uint32_t columns, stride;
     uint64_t slots[ACL_SCAN_COLUMNS]; /* variables of a column, a bit each */
 };

@@ -5,30 +5,30 @@
 
 #define LANES 64u     /* rules compared at a time */
 #define BOUND 0x10u   /* in `flags`, above the accesses: the filter has %d */
-#define TEXTS 0x7f80u /* codes for texts of each kind: two texts share one in 32,640 pairs */
+#define TEXTS 0x3f80u /* codes for texts of each kind: two texts share one in 16,256 pairs */
 #define ACCEPTED_MAX (HLT_ACL_SLOTS_MAX + 4)
 
-/* A level as a code. */
+/* A level as a code. Below zero are those that fit whatever stands there. */
 enum {
-    CODE_HASH = 0, /* here or before: everything fits */
-    CODE_PLUS = 1,
-    CODE_END = 2,        /* the filter is shorter */
-    CODE_SLOT = 3,       /* and the number of the variable */
+    CODE_HASH = -2, /* here or before */
+    CODE_PLUS = -1,
+    CODE_END = 0,        /* the filter is shorter */
+    CODE_SLOT = 1,       /* and the number of the variable */
     CODE_TEXT = 0x80,    /* and a hash of the text */
-    CODE_DOLLAR = 0x8000 /* the same, for a first level that begins with $ */
+    CODE_DOLLAR = 0x4000 /* the same, for a first level that begins with $ */
 };
 
-static uint16_t text_code(const struct acl_key *key, bool dollar)
+static int16_t text_code(const struct acl_key *key, bool dollar)
 {
     uint64_t hash = acl_bucket_hash(0, key);
 
-    return (uint16_t)((dollar ? CODE_DOLLAR : CODE_TEXT) + (hash >> 32) % TEXTS);
+    return (int16_t)((dollar ? CODE_DOLLAR : CODE_TEXT) + (hash >> 32) % TEXTS);
 }
 
 /* ---- making the columns ---- */
 
-static uint16_t level_code(const struct acl_filter *filter, const struct acl_level *levels,
-                           uint32_t at)
+static int16_t level_code(const struct acl_filter *filter, const struct acl_level *levels,
+                          uint32_t at)
 {
     const struct acl_level *level = &levels[at];
     struct acl_key key;
@@ -40,7 +40,7 @@ static uint16_t level_code(const struct acl_filter *filter, const struct acl_lev
         return CODE_END;
     }
     if (level->kind == ACL_VARIABLE) {
-        return (uint16_t)(CODE_SLOT + level->slot);
+        return (int16_t)(CODE_SLOT + level->slot);
     }
     if (level->kind == ACL_PLUS && !filter->literal) {
         return CODE_PLUS;
@@ -58,7 +58,7 @@ static void fill_row(struct hlt_policy *policy, uint32_t row, uint32_t index)
     scan->rule[row] = index;
     scan->flags[row] = (uint8_t)(rule->access | (rule->filter.bound ? BOUND : 0));
     for (uint32_t c = 0; c < scan->columns; c++) {
-        uint16_t code = level_code(&rule->filter, levels, c);
+        int16_t code = level_code(&rule->filter, levels, c);
 
         scan->code[(size_t)c * scan->stride + row] = code;
         if (code >= CODE_SLOT && code < CODE_TEXT) {
@@ -121,12 +121,13 @@ void hlt_scan_free(struct acl_scan *scan)
 
 /* ---- searching ---- */
 
-/* The codes of a column that may fit: some single ones and, up to `below`, those of texts. */
+/* The codes of a column that may fit: some single ones, perhaps those below zero, perhaps those of
+ * texts. */
 struct accepted {
-    const uint16_t *code; /* the column */
-    uint16_t one[ACCEPTED_MAX];
+    const int16_t *code; /* the column */
+    int16_t one[ACCEPTED_MAX];
     uint32_t count;
-    uint16_t below; /* 0: no range of texts */
+    int16_t wild_below, text_below; /* INT16_MIN, 0: none */
 };
 
 struct search {
@@ -138,7 +139,7 @@ struct search {
     enum relation relation;
 };
 
-static void accept(struct accepted *column, uint16_t code)
+static void accept(struct accepted *column, int16_t code)
 {
     column->one[column->count++] = code;
 }
@@ -158,7 +159,7 @@ static void accept_slots(const struct search *search, uint32_t at, bool plus,
         }
         if (any || (plus ? search->relation == TOUCHES && hlt_request_usable(request, slot, at)
                          : variable_is(request, slot, at))) {
-            accept(column, (uint16_t)(CODE_SLOT + slot));
+            accept(column, (int16_t)(CODE_SLOT + slot));
         }
     }
 }
@@ -170,12 +171,11 @@ static void accept_level(const struct search *search, uint32_t at, struct accept
     const struct level *level = &request->level[at];
 
     if (at > 0 || !request->dollar) {
-        accept(column, CODE_HASH);
-        accept(column, CODE_PLUS);
+        column->wild_below = 0;
     }
     accept_slots(search, at, level->plus, column);
     if (level->plus && search->relation == TOUCHES) {
-        column->below = at == 0 ? CODE_DOLLAR : UINT16_MAX;
+        column->text_below = at == 0 ? CODE_DOLLAR : INT16_MAX;
     } else { /* a + is such a text, too: of a literal filter */
         accept(column, text_code(&level->key, at == 0 && request->dollar));
     }
@@ -191,9 +191,9 @@ static void accept_behind(const struct search *search, uint32_t at, struct accep
         accept(column, CODE_END);
     }
     if (request->tail && search->relation == TOUCHES) {
-        accept(column, CODE_PLUS);
+        column->wild_below = 0;
         accept_slots(search, at, true, column);
-        column->below = UINT16_MAX;
+        column->text_below = INT16_MAX;
     } else if (at < request->literal_count) { /* the # of a literal filter */
         accept(column, text_code(&request->level[at].key, false));
     }
@@ -219,7 +219,9 @@ static void begin(struct search *search, const struct request *request, uint8_t 
                 continue;
             }
             column->code = scan->code + (size_t)at * scan->stride;
-            column->count = column->below = 0;
+            column->count = 0;
+            column->text_below = 0;
+            column->wild_below = INT16_MIN;
             if (at < request->count) {
                 accept_level(search, at, column);
             } else {
@@ -230,50 +232,54 @@ static void begin(struct search *search, const struct request *request, uint8_t 
     }
 }
 
-/* Take out of `fits` what column does not take. False if nothing is left. */
-static bool narrow(const struct accepted *column, uint32_t row, uint16_t *fits)
+/* Which rows from `row` on a column takes: ones or zeros for each. */
+static void take(const struct accepted *column, uint32_t row, int16_t *restrict taken)
 {
-    const uint16_t *code = column->code + row;
-    uint16_t taken[LANES];
-    uint16_t left = 0;
+    const int16_t *restrict code = column->code + row;
 
     for (uint32_t i = 0; i < LANES; i++) {
-        taken[i] = (uint16_t) - (code[i] >= CODE_TEXT && code[i] < column->below);
+        taken[i] = (int16_t) - (code[i] < column->wild_below);
+    }
+    for (uint32_t i = 0; column->text_below > 0 && i < LANES; i++) {
+        taken[i] |= (int16_t) - (code[i] >= CODE_TEXT && code[i] < column->text_below);
     }
     for (uint32_t k = 0; k < column->count; k++) {
-        uint16_t one = column->one[k];
+        int16_t one = column->one[k];
 
         for (uint32_t i = 0; i < LANES; i++) {
-            taken[i] |= (uint16_t) - (code[i] == one);
+            taken[i] |= (int16_t) - (code[i] == one);
         }
     }
-    for (uint32_t i = 0; i < LANES; i++) {
-        fits[i] &= taken[i];
-        left |= fits[i];
-    }
-    return left != 0;
 }
 
 /* The rows of a block from `row` on that may be meant, a bit each. `unbound`: only such rules. */
 static uint64_t block(const struct search *search, uint32_t row, uint32_t rows, bool unbound)
 {
     const uint8_t *flags = search->request->view->policy->scan.flags + row;
-    uint8_t mask = (uint8_t)(search->access | (unbound ? BOUND : 0));
-    uint16_t fits[LANES];
+    int16_t fits[LANES], taken[LANES];
     uint64_t bits = 0;
 
-    for (uint32_t i = 0; i < LANES; i++) {
-        uint8_t have = flags[i] & mask;
+    take(&search->column[0], row, fits);
+    for (uint32_t c = 1; c <= search->columns; c++) {
+        int16_t left = 0;
 
-        fits[i] = (uint16_t) - (have != 0 && have < BOUND);
-    }
-    for (uint32_t c = 0; c < search->columns; c++) {
-        if (!narrow(&search->column[c], row, fits)) {
+        for (uint32_t i = 0; i < LANES; i++) {
+            left |= fits[i];
+        }
+        if (left == 0) {
             return 0;
+        }
+        if (c < search->columns) {
+            take(&search->column[c], row, taken);
+            for (uint32_t i = 0; i < LANES; i++) {
+                fits[i] &= taken[i];
+            }
         }
     }
     for (uint32_t i = 0; i < LANES && i < rows; i++) {
-        bits |= (uint64_t)(fits[i] & 1) << i;
+        bool meant = (flags[i] & search->access) != 0 && !(unbound && (flags[i] & BOUND) != 0);
+
+        bits |= (uint64_t)(meant && fits[i] != 0) << i;
     }
     return bits;
 }
