@@ -50,6 +50,9 @@ static bool split(struct request *request, const char *topic, bool filter, uint3
             request->tail = byte == '#';
         } else if (byte >= 0x80) {
             high = true;
+            while ((unsigned char)at[1] >= 0x80) {
+                at++;
+            }
         } else if (byte < 0x20 || byte == 0x7f) {
             return false;
         }
@@ -110,8 +113,49 @@ static void take(const struct request *request, const struct acl_entry *entry,
     }
 }
 
+/* The first of `sections` from `at` on that is not below `section`. */
+static uint32_t skip_sections(const struct request *request, uint32_t at, uint32_t section)
+{
+    uint32_t high = request->section_count;
+
+    while (high - at > 4) {
+        uint32_t middle = at + (high - at) / 2;
+
+        if (request->sections[middle] < section) {
+            at = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (at < request->section_count && request->sections[at] < section) {
+        at++;
+    }
+    return at;
+}
+
+static uint32_t skip_entries(const struct acl_entry *entries, uint32_t at, uint32_t count,
+                             uint32_t section)
+{
+    uint32_t high = count;
+
+    while (high - at > 4) {
+        uint32_t middle = at + (high - at) / 2;
+
+        if (entries[middle].section < section) {
+            at = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    while (at < count && entries[at].section < section) {
+        at++;
+    }
+    return at;
+}
+
 /* The entries of one place that belong to the client's sections. Both lists are sorted: many rules
- * of other people at the same place are passed over by halving. */
+ * of other people at one place, and many sections without rules there, are passed over by halving.
+ */
 static void take_entries(const struct request *request, const struct acl_node *node, bool tail,
                          uint8_t access, bool denials_only, enum relation relation,
                          struct found *found)
@@ -121,25 +165,15 @@ static void take_entries(const struct request *request, const struct acl_node *n
             ? &node->only
             : request->view->policy->entries + node->first_entry + (tail ? node->end_count : 0);
     uint32_t count = tail ? node->tail_count : node->end_count;
-    uint32_t at = 0;
+    uint32_t at = 0, s = 0;
 
-    for (uint32_t s = 0; s < request->section_count && at < count; s++) {
-        uint32_t section = request->sections[s];
-        uint32_t high = count;
-
-        while (high - at > 4) {
-            uint32_t middle = at + (high - at) / 2;
-
-            if (entries[middle].section < section) {
-                at = middle + 1;
-            } else {
-                high = middle;
-            }
+    while (at < count) {
+        s = skip_sections(request, s, entries[at].section);
+        if (s == request->section_count) {
+            return;
         }
-        while (at < count && entries[at].section < section) {
-            at++;
-        }
-        for (; at < count && entries[at].section == section; at++) {
+        at = skip_entries(entries, at, count, request->sections[s]);
+        for (; at < count && entries[at].section == request->sections[s]; at++) {
             if ((entries[at].access & access) != 0 &&
                 (!denials_only || (entries[at].flags & ACL_DENIES) != 0)) {
                 take(request, &entries[at], relation, found);

@@ -77,7 +77,10 @@ static void find_target(const struct hlt_policy *policy, struct acl_use *use,
         mistake(policy, use, problems, "there are several roles",
                 "; say which: use NAME from CLAIM");
     } else if (found == 0) {
-        suggest(policy, use, near, sizeof(near));
+        near[0] = '\0';
+        if (problems->count < HLT_PROBLEMS_MAX) { /* all names are compared: not for the unread */
+            suggest(policy, use, near, sizeof(near));
+        }
         mistake(policy, use, problems, "there is no role", near);
     }
 }

@@ -269,6 +269,16 @@ static void roles(FILE *out)
     }
 }
 
+/* A role that is made of a thousand others. */
+static void uses(FILE *out)
+{
+    roles(out);
+    fprintf(out, "role big\n");
+    for (unsigned i = 0; i < 1000; i++) {
+        fprintf(out, "  use r%u\n", i * 10);
+    }
+}
+
 static void claims_of_big(FILE *out)
 {
     fprintf(out, "{\"sub\":\"pump-17\",\"roles\":[\"big\"]}");
@@ -454,6 +464,12 @@ static bool measure_dear(double span)
         {"10,000 roles, a token with 64",
          roles,
          claims_of_roles,
+         {{HLT_READ, "area/~/7/x"},
+          {HLT_WRITE, "devices/pump-17/telemetry"},
+          {HLT_SUBSCRIBE, "area/+/7/#"}}},
+        {"10,000 roles, one that uses 1,000",
+         uses,
+         claims_of_big,
          {{HLT_READ, "area/~/7/x"},
           {HLT_WRITE, "devices/pump-17/telemetry"},
           {HLT_SUBSCRIBE, "area/+/7/#"}}},

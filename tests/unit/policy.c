@@ -400,6 +400,18 @@ Test(policy, more_rules_than_fit_are_refused)
     hlt_problems_free(&problems);
 }
 
+/* Every name was compared with every other: over a minute for these. */
+Test(policy, many_unknown_roles_are_told_without_comparing_all_names, .timeout = 20)
+{
+    struct hlt_problems problems;
+
+    cr_expect(repeated("", "role name@\nuse nome@\n", 30000, "", &problems) == HLT_EPARSE);
+    cr_expect(problems.errors == 30000);
+    cr_expect(strstr(first_problem(&problems), "; did you mean 'name0'?") != NULL, "%s",
+              first_problem(&problems));
+    hlt_problems_free(&problems);
+}
+
 /* ---- files ---- */
 
 static char folder[] = "/tmp/hlt-policy-XXXXXX";
