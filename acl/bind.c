@@ -283,7 +283,7 @@ static void fill_slots(const struct binder *binder, uint64_t slots, struct acl_b
     uint32_t at = 0;
 
     for (uint32_t i = 0; i < binder->value_count; i++) {
-        bound[binder->values[i].slot].count += slots >> binder->values[i].slot & 1;
+        bound[binder->values[i].slot].count += (uint32_t)(slots >> binder->values[i].slot & 1);
     }
     for (uint32_t i = 0; i < binder->policy->slot_count; i++) {
         if ((slots >> i & 1) == 0) {

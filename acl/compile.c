@@ -270,7 +270,7 @@ static bool mark_bands(struct hlt_policy *policy)
 {
     struct bands {
         uint8_t lowest, highest;
-    } *of = malloc(policy->node_count * sizeof(*of));
+    } *of = calloc(policy->node_count, sizeof(*of));
 
     if (of == NULL) {
         return false;

@@ -232,48 +232,45 @@ static void begin(struct search *search, const struct request *request, uint8_t 
     }
 }
 
-/* Which rows from `row` on a column takes: ones or zeros for each. */
-static void take(const struct accepted *column, uint32_t row, int16_t *restrict taken)
+/* Leave of the rows from `row` on in `fits`, ones or zeros for each, those that the column takes.
+ * False if none is left. */
+static bool narrow(const struct accepted *column, uint32_t row, uint16_t *restrict fits)
 {
     const int16_t *restrict code = column->code + row;
+    uint16_t taken[LANES];
+    uint16_t left = 0;
 
     for (uint32_t i = 0; i < LANES; i++) {
-        taken[i] = (int16_t) - (code[i] < column->wild_below);
+        taken[i] = code[i] < column->wild_below ? UINT16_MAX : 0;
     }
     for (uint32_t i = 0; column->text_below > 0 && i < LANES; i++) {
-        taken[i] |= (int16_t) - (code[i] >= CODE_TEXT && code[i] < column->text_below);
+        taken[i] |= code[i] >= CODE_TEXT && code[i] < column->text_below ? UINT16_MAX : 0;
     }
     for (uint32_t k = 0; k < column->count; k++) {
         int16_t one = column->one[k];
 
         for (uint32_t i = 0; i < LANES; i++) {
-            taken[i] |= (int16_t) - (code[i] == one);
+            taken[i] |= code[i] == one ? UINT16_MAX : 0;
         }
     }
+    for (uint32_t i = 0; i < LANES; i++) {
+        fits[i] &= taken[i];
+        left |= fits[i];
+    }
+    return left != 0;
 }
 
 /* The rows of a block from `row` on that may be meant, a bit each. `unbound`: only such rules. */
 static uint64_t block(const struct search *search, uint32_t row, uint32_t rows, bool unbound)
 {
     const uint8_t *flags = search->request->view->policy->scan.flags + row;
-    int16_t fits[LANES], taken[LANES];
+    uint16_t fits[LANES];
     uint64_t bits = 0;
 
-    take(&search->column[0], row, fits);
-    for (uint32_t c = 1; c <= search->columns; c++) {
-        int16_t left = 0;
-
-        for (uint32_t i = 0; i < LANES; i++) {
-            left |= fits[i];
-        }
-        if (left == 0) {
+    memset(fits, 0xff, sizeof(fits));
+    for (uint32_t c = 0; c < search->columns; c++) {
+        if (!narrow(&search->column[c], row, fits)) {
             return 0;
-        }
-        if (c < search->columns) {
-            take(&search->column[c], row, taken);
-            for (uint32_t i = 0; i < LANES; i++) {
-                fits[i] &= taken[i];
-            }
         }
     }
     for (uint32_t i = 0; i < LANES && i < rows; i++) {

@@ -28,7 +28,8 @@ import harness  # noqa: E402
 LOAD = os.environ.get("HALTERE_LOAD") or str(pathlib.Path(harness.PLUGIN).parent / "bench" / "load")
 DEVICES = [f"dev-{n}" for n in range(10)]
 RECORDER, ADMIN, PAGER = "recorder", "admin", "pager"
-RULES = 1000  # of the built-in acl_file, for each user
+# Rules of the built-in acl_file for each user, messages of a round, and how many a second it can do.
+RULES = ((1000, 10000, 10000), (10000, 5000, 2500))
 ROUND_LIMIT_S = 60
 
 
@@ -167,22 +168,26 @@ class Bench:
 
     def rules(self):
         """The broker's own acl_file, and Haltere with as many rules."""
-        text = ""
-        for user in [RECORDER, *DEVICES]:
-            text += f"user {user}\n"
-            text += "".join(f"topic readwrite devices/gate-{n:04}/telemetry\n" for n in range(RULES - 1))
-            text += "topic read devices/+/telemetry\n" if user == RECORDER else \
-                f"topic write devices/{user}/telemetry\n"
-        acl, passwords = self.dir / "thousand.acl", self.dir / "passwords"
-        acl.write_text(text)
+        passwords = self.dir / "passwords"
         self.password_file(passwords, [RECORDER, *DEVICES])
-        builtin = self.start("builtin", auth=f"allow_anonymous false\npassword_file {passwords}\nacl_file {acl}")
-        ones = builtin, self.file("builtin", lambda name: f"pw-{name}")
-        policy = (harness.ROOT / "acl/policies/haltere.acl").read_text()
-        policy += "anyone\n" + "".join(f"  allow readwrite devices/gate-{n:04}/telemetry\n"
-                                       for n in range(RULES - 1))
-        self.compare("1:1 QoS 0, 1000 rules, acl_file / Haltere", ones,
-                     self.haltere("thousand", policy=policy), 10000, ["--subs", 1, *at(10000)], 5.0)
+        for count, messages, rate in RULES:
+            text = ""
+            for user in [RECORDER, *DEVICES]:
+                text += f"user {user}\n"
+                text += "".join(f"topic readwrite devices/gate-{n:05}/telemetry\n" for n in range(count - 1))
+                text += "topic read devices/+/telemetry\n" if user == RECORDER else \
+                    f"topic write devices/{user}/telemetry\n"
+            acl = self.dir / f"builtin-{count}.acl"
+            acl.write_text(text)
+            builtin = self.start(f"builtin-{count}",
+                                 auth=f"allow_anonymous false\npassword_file {passwords}\nacl_file {acl}")
+            ones = builtin, self.file(f"builtin-{count}", lambda name: f"pw-{name}")
+            policy = (harness.ROOT / "acl/policies/haltere.acl").read_text()
+            policy += "anyone\n" + "".join(f"  allow readwrite devices/gate-{n:05}/telemetry\n"
+                                           for n in range(count - 1))
+            self.compare(f"1:1 QoS 0, {count} rules, acl_file / Haltere", ones,
+                         self.haltere(f"rules-{count}", policy=policy), messages,
+                         ["--subs", 1, *at(rate)], 5.0)
 
     @staticmethod
     def password_file(path, names):
