@@ -498,7 +498,7 @@ static bool measure_dear(double span)
         rows[r].claims(out);
         fclose(out);
         start = seconds();
-        if (hlt_policy_parse(&policy, text, len, "bench", &problems) != HLT_OK) {
+        if (hlt_policy_parse(&policy, text, len, "bench", NULL, &problems) != HLT_OK) {
             fprintf(stderr, "%s: %s\n", rows[r].name,
                     problems.count > 0 ? problems.item[0].text : "cannot compile");
             return false;
