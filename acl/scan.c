@@ -127,7 +127,8 @@ struct accepted {
     const int16_t *code; /* the column */
     int16_t one[ACCEPTED_MAX];
     uint32_t count;
-    int16_t wild_below, text_below; /* INT16_MIN, 0: none */
+    int16_t wild_below; /* INT16_MIN: none */
+    bool texts;         /* all below CODE_DOLLAR: what + holds */
 };
 
 struct search {
@@ -175,7 +176,7 @@ static void accept_level(const struct search *search, uint32_t at, struct accept
     }
     accept_slots(search, at, level->plus, column);
     if (level->plus && search->relation == TOUCHES) {
-        column->text_below = at == 0 ? CODE_DOLLAR : INT16_MAX;
+        column->texts = true;
     } else { /* a + is such a text, too: of a literal filter */
         accept(column, text_code(&level->key, at == 0 && request->dollar));
     }
@@ -193,7 +194,7 @@ static void accept_behind(const struct search *search, uint32_t at, struct accep
     if (request->tail && search->relation == TOUCHES) {
         column->wild_below = 0;
         accept_slots(search, at, true, column);
-        column->text_below = INT16_MAX;
+        column->texts = true;
     } else if (at < request->literal_count) { /* the # of a literal filter */
         accept(column, text_code(&request->level[at].key, false));
     }
@@ -220,7 +221,7 @@ static void begin(struct search *search, const struct request *request, uint8_t 
             }
             column->code = scan->code + (size_t)at * scan->stride;
             column->count = 0;
-            column->text_below = 0;
+            column->texts = false;
             column->wild_below = INT16_MIN;
             if (at < request->count) {
                 accept_level(search, at, column);
@@ -243,8 +244,8 @@ static bool narrow(const struct accepted *column, uint32_t row, uint16_t *restri
     for (uint32_t i = 0; i < LANES; i++) {
         taken[i] = code[i] < column->wild_below ? UINT16_MAX : 0;
     }
-    for (uint32_t i = 0; column->text_below > 0 && i < LANES; i++) {
-        taken[i] |= code[i] >= CODE_TEXT && code[i] < column->text_below ? UINT16_MAX : 0;
+    for (uint32_t i = 0; column->texts && i < LANES; i++) {
+        taken[i] |= code[i] >= CODE_TEXT && code[i] < CODE_DOLLAR ? UINT16_MAX : 0;
     }
     for (uint32_t k = 0; k < column->count; k++) {
         int16_t one = column->one[k];
