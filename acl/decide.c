@@ -1,8 +1,8 @@
 /* decide.c - one question, one answer: a walk through the trie over the levels of the topic.
  *
- * This is the hot path, asked for every message and every receiver: no allocation, no lock. The work
- * is by the places of the trie that match the topic; too many of them, and wildcards that may touch
- * anything, are left to scan.c, whose cost is known beforehand. */
+ * This is the hot path, asked for every message and every receiver: no allocation, no lock. The
+ * work is by the places of the trie that match the topic; too many of them, and wildcards that may
+ * touch anything, are left to scan.c, whose cost is known beforehand. */
 #include "../shared/text.h"
 #include "request.h"
 #include "scan.h"
