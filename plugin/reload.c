@@ -22,7 +22,8 @@
 #include "../shared/file.h"
 #include "plugin.h"
 
-#define LOOK_MS 1000                        /* a changed file is noticed within this time */
+#define DISCARDED_MAX 8 /* old policies waiting for the thread; more are freed where they are */
+#define LOOK_MS 1000    /* a changed file is noticed within this time */
 #define FILES_MAX (HLT_KEY_SOURCES_MAX + 1) /* and the rules; the policies have their sources */
 
 enum part { PART_KEYS, PART_POLICY, PART_SHADOW, PART_RULES, PARTS };
@@ -61,6 +62,7 @@ struct hlt_reload {
     bool running;
     int wake; /* eventfd */
     atomic_bool stop, asked;
+    _Atomic(struct hlt_policy *) discarded[DISCARDED_MAX]; /* set by the broker's, freed by this */
     _Atomic(struct result *) result; /* written by the thread when NULL, taken by the broker's */
 };
 
@@ -178,6 +180,13 @@ static void look(struct hlt_reload *reload)
     atomic_store(&reload->result, result);
 }
 
+static void free_discarded(struct hlt_reload *reload)
+{
+    for (size_t i = 0; i < DISCARDED_MAX; i++) {
+        hlt_policy_free(atomic_exchange(&reload->discarded[i], NULL));
+    }
+}
+
 static void *run(void *context)
 {
     struct hlt_reload *reload = context;
@@ -188,6 +197,7 @@ static void *run(void *context)
         if (poll(&wake, 1, LOOK_MS) > 0) {
             (void)!read(reload->wake, &count, sizeof(count));
         }
+        free_discarded(reload);
         if (!atomic_load(&reload->stop)) {
             look(reload);
         }
@@ -275,6 +285,18 @@ void hlt_reload_request(struct hlt_reload *reload)
     wake(reload);
 }
 
+void hlt_reload_discard(struct hlt_reload *reload, struct hlt_policy *policy)
+{
+    for (size_t i = 0; i < DISCARDED_MAX; i++) {
+        struct hlt_policy *none = NULL;
+
+        if (atomic_compare_exchange_strong(&reload->discarded[i], &none, policy)) {
+            return; /* it looks every second */
+        }
+    }
+    hlt_policy_free(policy);
+}
+
 void hlt_reload_free(struct hlt_reload *reload)
 {
     if (reload == NULL) {
@@ -285,6 +307,7 @@ void hlt_reload_free(struct hlt_reload *reload)
         wake(reload);
         (void)pthread_join(reload->thread, NULL);
     }
+    free_discarded(reload);
     result_free(atomic_load(&reload->result));
     hlt_policy_sources_free(&reload->policy);
     hlt_policy_sources_free(&reload->shadow);

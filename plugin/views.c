@@ -367,7 +367,8 @@ static bool sweep_track(struct hlt_views *views, struct track *track, bool compa
         }
         *link = NULL;
         track->replaced_count--;
-        box_free(box);
+        hlt_reload_discard(views->plugin->reload, box->policy); /* a large one takes milliseconds */
+        free(box);
     }
     return true;
 }
