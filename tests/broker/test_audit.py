@@ -198,7 +198,7 @@ class Secrets(AuditTest):
         secrets["key"] = broker.key.secret
         places = {f"message {i}": text for i, text in enumerate(seen)}
         for path in [*broker.dir.glob("broker-*.log"), broker.dir / "mosquitto.db",
-                     *broker.db.glob("*")]:
+                     *(path for path in broker.db.rglob("*") if path.is_file())]:
             places[path.name] = path.read_bytes()
         places["audit"] = broker.command("audit", "export", "--db", str(broker.db)).encode()
         self.assertGreater(len(places["mosquitto.db"]), 100)
