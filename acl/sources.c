@@ -72,17 +72,21 @@ enum hlt_rc hlt_policy_sources_note(struct hlt_policy_sources *sources, const ch
     return HLT_OK;
 }
 
-bool hlt_policy_sources_changed(const struct hlt_policy_sources *sources)
+bool hlt_policy_sources_changed(const struct hlt_policy_sources *sources, uint8_t now[16])
 {
+    crypto_generichash_state state;
+    bool changed = false;
+
+    (void)crypto_generichash_init(&state, NULL, 0, 16);
     for (size_t i = 0; i < sources->count; i++) {
         uint8_t seen[sizeof(sources->item[i].seen)];
 
         look(&sources->item[i], seen);
-        if (memcmp(seen, sources->item[i].seen, sizeof(seen)) != 0) {
-            return true;
-        }
+        (void)crypto_generichash_update(&state, seen, sizeof(seen));
+        changed = changed || memcmp(seen, sources->item[i].seen, sizeof(seen)) != 0;
     }
-    return false;
+    (void)crypto_generichash_final(&state, now, 16);
+    return changed;
 }
 
 void hlt_policy_sources_free(struct hlt_policy_sources *sources)

@@ -25,9 +25,10 @@ struct hlt_policy_sources {
  * HLT_ENOMEM. */
 enum hlt_rc hlt_policy_sources_note(struct hlt_policy_sources *sources, const char *path,
                                     bool pattern);
-/* Would a policy be read from other files now, or from files that were edited or replaced? Costs a
+/* Would a policy be read from other files now, or from files that were edited or replaced? `now`
+ * gets a hash of how they look: of two looks it differs where something changed in between. Costs a
  * stat() for each file. */
-bool hlt_policy_sources_changed(const struct hlt_policy_sources *sources);
+bool hlt_policy_sources_changed(const struct hlt_policy_sources *sources, uint8_t now[16]);
 void hlt_policy_sources_free(struct hlt_policy_sources *sources); /* leaves it empty */
 
 #endif

@@ -24,6 +24,7 @@
 
 #define DISCARDED_MAX 8 /* old policies waiting for the thread; more are freed where they are */
 #define LOOK_MS 1000    /* a changed file is noticed within this time */
+#define SETTLE_MS 250   /* and read when it has been the same for so long */
 #define FILES_MAX (HLT_KEY_SOURCES_MAX + 1) /* and the rules; the policies have their sources */
 
 enum part { PART_KEYS, PART_POLICY, PART_SHADOW, PART_RULES, PARTS };
@@ -50,7 +51,7 @@ struct result {
 struct watched {
     const char *path;
     enum part part;
-    struct hlt_file_stamp stamp;
+    struct hlt_file_stamp stamp, latest; /* as it was read last; as it was looked at last */
 };
 
 struct hlt_reload {
@@ -58,6 +59,8 @@ struct hlt_reload {
     struct watched file[FILES_MAX];
     size_t file_count;
     struct hlt_policy_sources policy, shadow; /* of the last reading, good or bad */
+    uint8_t latest[2][16];                    /* how these looked last */
+    bool settling;                            /* a change was seen: look again soon */
     pthread_t thread;
     bool running;
     int wake; /* eventfd */
@@ -68,16 +71,11 @@ struct hlt_reload {
 
 /* --- the thread --- */
 
-static bool stamp_changed(struct watched *file)
+static bool stamps_differ(const struct hlt_file_stamp *left, const struct hlt_file_stamp *right)
 {
-    struct hlt_file_stamp now;
-
-    hlt_file_stamp(file->path, &now);
-    bool same = now.exists == file->stamp.exists && now.device == file->stamp.device &&
-                now.inode == file->stamp.inode && now.size == file->stamp.size &&
-                now.mtime_ns == file->stamp.mtime_ns && now.ctime_ns == file->stamp.ctime_ns;
-    file->stamp = now;
-    return !same;
+    return left->exists != right->exists || left->device != right->device ||
+           left->inode != right->inode || left->size != right->size ||
+           left->mtime_ns != right->mtime_ns || left->ctime_ns != right->ctime_ns;
 }
 
 /* A copy that cannot be made is no reason to go on with the old policy. If a file has changed since
@@ -146,7 +144,36 @@ static void result_free(struct result *result)
     free(result);
 }
 
-/* Look at the files, read what changed (all, if asked), hand it over. */
+/* Which parts differ from what was read last. True: something has changed since the last look, so
+ * it may still be on its way. */
+static bool look_at_files(struct hlt_reload *reload, bool changed[PARTS])
+{
+    struct hlt_policy_sources *const sources[] = {&reload->policy, &reload->shadow};
+    static const enum part part_of[] = {PART_POLICY, PART_SHADOW};
+    bool moving = false;
+
+    for (size_t i = 0; i < reload->file_count; i++) {
+        struct watched *file = &reload->file[i];
+        struct hlt_file_stamp now;
+
+        hlt_file_stamp(file->path, &now);
+        moving = moving || stamps_differ(&now, &file->latest);
+        file->latest = now;
+        changed[file->part] = changed[file->part] || stamps_differ(&now, &file->stamp);
+    }
+    for (size_t i = 0; i < 2; i++) {
+        uint8_t now[sizeof(reload->latest[i])];
+
+        changed[part_of[i]] = hlt_policy_sources_changed(sources[i], now);
+        moving = moving || memcmp(now, reload->latest[i], sizeof(now)) != 0;
+        memcpy(reload->latest[i], now, sizeof(now));
+    }
+    return moving;
+}
+
+/* Look at the files, read what changed (all, if asked), hand it over. Who writes a file in place
+ * may be half-way through it, and half a policy may allow what the other half denies: a change is
+ * read once a second look finds it the same. */
 static void look(struct hlt_reload *reload)
 {
     bool wanted[PARTS] = {false};
@@ -156,22 +183,21 @@ static void look(struct hlt_reload *reload)
         return; /* the last one still waits for a tick: nothing is lost, stamps and request stay */
     }
     bool asked = atomic_exchange(&reload->asked, false);
-    for (size_t i = 0; i < reload->file_count; i++) {
-        struct watched *file = &reload->file[i];
-        /* Stamped before it is read: an edit in between is seen the next time. */
-        bool changed = stamp_changed(file);
-        wanted[file->part] = wanted[file->part] || changed || asked;
-    }
-    wanted[PART_POLICY] = asked || hlt_policy_sources_changed(&reload->policy);
-    wanted[PART_SHADOW] = asked || hlt_policy_sources_changed(&reload->shadow);
+    bool moving = look_at_files(reload, wanted);
     for (int part = 0; part < PARTS; part++) {
+        wanted[part] = wanted[part] || asked;
         any = any || wanted[part];
     }
-    struct result *result = any ? calloc(1, sizeof(*result)) : NULL;
+    reload->settling = any && moving && !asked;
+    struct result *result = any && !reload->settling ? calloc(1, sizeof(*result)) : NULL;
     if (result == NULL) {
         return;
     }
     result->asked = asked;
+    /* Stamped before they are read: an edit in between is seen the next time. */
+    for (size_t i = 0; i < reload->file_count; i++) {
+        reload->file[i].stamp = reload->file[i].latest;
+    }
     for (int part = 0; part < PARTS; part++) {
         if (wanted[part]) {
             load_part(reload, result, (enum part)part);
@@ -194,7 +220,7 @@ static void *run(void *context)
     uint64_t count;
 
     while (!atomic_load(&reload->stop)) {
-        if (poll(&wake, 1, LOOK_MS) > 0) {
+        if (poll(&wake, 1, reload->settling ? SETTLE_MS : LOOK_MS) > 0) {
             (void)!read(reload->wake, &count, sizeof(count));
         }
         free_discarded(reload);
@@ -231,6 +257,7 @@ static void watch(struct hlt_reload *reload, const char *path, enum part part)
     file->path = path;
     file->part = part;
     hlt_file_stamp(path, &file->stamp);
+    file->latest = file->stamp;
     reload->file_count++;
 }
 

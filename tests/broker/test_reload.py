@@ -1,6 +1,7 @@
 """Files read again while devices are connected: what is good takes effect at once, what is broken leaves the old in force."""
 import json
 import threading
+import time
 import unittest
 
 import harness
@@ -88,6 +89,25 @@ class Policy(harness.BrokerTest):
         self.assertEqual(broker.count("policy read again"), 5)
         self.assertEqual(broker.count("policy could not be read again"), 1)
         self.assertEqual(broker.count("(keys|rules) read again"), 0)
+
+    def test_a_file_that_is_still_being_written_is_not_read(self):
+        broker = self.start()
+        wire = broker.wire(5)
+        self.assertEqual(wire.connect("d1", "", broker.token("d1")), 0)
+        pause, widest = threading.Event(), 0
+        with open(broker.policy, "w") as file:  # in place, its denials last
+            last = time.monotonic()
+            for line in (harness.POLICY + "anyone\n  allow write t/#\n" + "  # \n" * 100 +
+                         "  deny write t/secret\n").splitlines(keepends=True):
+                file.write(line)
+                file.flush()
+                self.assertNotEqual(wire.publish("t/secret"), 0, "half of the policy was in force")
+                widest, last = max(widest, time.monotonic() - last), time.monotonic()
+                if widest > 0.2:
+                    self.skipTest("this machine is too busy to write steadily")
+                pause.wait(0.02)
+        harness.wait_until(lambda: wire.publish("t/new") == 0, "the new policy is in force")
+        self.assertEqual(wire.publish("t/secret"), 135)
 
     def test_a_broken_policy_keeps_the_old_one_and_says_so(self):
         broker = self.start()
