@@ -50,10 +50,12 @@ const char *hlt_audit_safe(const char *text)
     return text;
 }
 
+/* Into a field that is all zero. record.c cuts inside a character back to the last whole one. */
 static void put_text(char *out, size_t out_bytes, const char *text)
 {
-    /* record.c cuts inside a character back to the last whole one */
-    strncpy(out, hlt_audit_safe(text), out_bytes - 1);
+    const char *safe = hlt_audit_safe(text);
+
+    memcpy(out, safe, strnlen(safe, out_bytes - 1)); /* strncpy would write all of it again */
 }
 
 /* --- appending --- */

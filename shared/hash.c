@@ -46,9 +46,16 @@ uint32_t hlt_checksum(const void *data, size_t len)
 
 void hlt_sha256(uint8_t out[HLT_SHA256_BYTES], const void *data, size_t len)
 {
+    hlt_sha256_two(out, "", 0, data, len);
+}
+
+void hlt_sha256_two(uint8_t out[HLT_SHA256_BYTES], const void *first, size_t first_len,
+                    const void *data, size_t len)
+{
     SHA256_CTX context;
 
     (void)SHA256_Init(&context); /* these only fail for NULL */
+    (void)SHA256_Update(&context, first, first_len);
     (void)SHA256_Update(&context, data, len);
     (void)SHA256_Final(out, &context);
 }

@@ -497,22 +497,11 @@ enum hlt_rc hlt_revocation_record_read(struct hlt_revocation_record *out, const 
 
 /* --- audit --- */
 
-static void chain_hash(const uint8_t before[HLT_AUDIT_HASH_BYTES], const uint8_t *body, size_t len,
-                       uint8_t out[HLT_AUDIT_HASH_BYTES])
-{
-    crypto_hash_sha256_state state;
-
-    (void)crypto_hash_sha256_init(&state);
-    (void)crypto_hash_sha256_update(&state, before, HLT_AUDIT_HASH_BYTES);
-    (void)crypto_hash_sha256_update(&state, body, len);
-    (void)crypto_hash_sha256_final(&state, out);
-}
-
 void hlt_audit_record_hash(const struct hlt_audit_record *record,
                            const uint8_t before[HLT_AUDIT_HASH_BYTES],
                            uint8_t out[HLT_AUDIT_HASH_BYTES])
 {
-    chain_hash(before, record->body, record->body_len, out);
+    hlt_sha256_two(out, before, HLT_AUDIT_HASH_BYTES, record->body, record->body_len);
 }
 
 size_t hlt_audit_record_write(struct hlt_audit_record *record,
@@ -533,7 +522,7 @@ size_t hlt_audit_record_write(struct hlt_audit_record *record,
     put_text(&w, record->actor, sizeof(record->actor));
     put_text(&w, record->reason, sizeof(record->reason));
     put_text(&w, record->detail, sizeof(record->detail));
-    chain_hash(before, body, (size_t)(w.at - body), record->hash);
+    hlt_sha256_two(record->hash, before, HLT_AUDIT_HASH_BYTES, body, (size_t)(w.at - body));
     memcpy(hash, record->hash, HLT_AUDIT_HASH_BYTES);
     return write_end(&w);
 }

@@ -63,3 +63,16 @@ Test(hash, sha256_is_that_of_fips_180)
     cr_expect_arr_eq(out, empty, sizeof(empty));
     cr_expect(out[31] == 0x55);
 }
+
+Test(hash, sha256_of_two_pieces_is_that_of_both_in_a_row)
+{
+    char text[300];
+    uint8_t whole[HLT_SHA256_BYTES], pieces[HLT_SHA256_BYTES];
+
+    memset(text, 'x', sizeof(text));
+    hlt_sha256(whole, text, sizeof(text));
+    for (size_t cut = 0; cut <= sizeof(text); cut++) {
+        hlt_sha256_two(pieces, text, cut, text + cut, sizeof(text) - cut);
+        cr_expect_arr_eq(pieces, whole, sizeof(whole), "%zu", cut);
+    }
+}
