@@ -340,11 +340,29 @@ void hlt_date_format(int64_t unix_ms, char out[HLT_DATE_BYTES])
         day -= days_in_month(year, month);
         month++;
     }
-    /* The remainders tell the compiler that everything fits. */
-    (void)snprintf(out, HLT_DATE_BYTES, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-                   (unsigned)year % 10000u, (unsigned)month % 100u, (unsigned)(day + 1) % 100u,
-                   (unsigned)(in_day_ms / 3600000) % 100u, (unsigned)(in_day_ms / 60000 % 60),
-                   (unsigned)(in_day_ms / 1000 % 60), (unsigned)(in_day_ms % 1000));
+    struct field {
+        int value;
+        unsigned digits;
+        char before; /* 0: nothing */
+    } const fields[] = {{year, 4, 0},
+                        {month, 2, '-'},
+                        {day + 1, 2, '-'},
+                        {in_day_ms / 3600000, 2, 'T'},
+                        {in_day_ms / 60000 % 60, 2, ':'},
+                        {in_day_ms / 1000 % 60, 2, ':'},
+                        {in_day_ms % 1000, 3, '.'}};
+    /* By hand: two or three dates are made at every login, and snprintf takes 0.35 us for one. */
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (fields[i].before != 0) {
+            *out++ = fields[i].before;
+        }
+        int value = fields[i].value;
+        for (unsigned n = fields[i].digits; n > 0; n--, value /= 10) {
+            out[n - 1] = (char)('0' + value % 10);
+        }
+        out += fields[i].digits;
+    }
+    memcpy(out, "Z", 2);
 }
 
 /* --- units --- */
