@@ -1,4 +1,5 @@
 /* engine_session.c - how sessions begin, end and are remembered. */
+#include "../../shared/jsonpull.h"
 #include "fixture.h"
 
 static struct fx fx;
@@ -13,6 +14,37 @@ Test(session, a_login_is_told_on_event_and_availability)
     cr_expect_str_eq(fx_last(&fx, "devices/pump/availability"), "online");
     cr_expect(hlt_engine_id_reserved(fx.engine, "pump"));
     cr_expect(!hlt_engine_id_reserved(fx.engine, "stranger"));
+    fx_end(&fx);
+}
+
+/* In prefix mode the rest of a client id is the client's to choose. */
+Test(session, an_event_tells_any_client_id_as_it_is)
+{
+    static const char *const options[] = {"client_id_match", "prefix", NULL};
+    static const char topic[] = "devices/pump/event";
+    struct hlt_session *session;
+    char id[512] = "pump:", *at = id + strlen(id);
+
+    fx_begin(&fx, NULL, options, NULL, true);
+    for (int byte = 1; byte < 0x80; byte++) {
+        *at++ = (char)byte;
+    }
+    for (unsigned i = 0; i < 300; i++) { /* each needs six bytes in JSON */
+        at[i] = '\x01';
+    }
+    strcpy(at + 300, "\xc3\xa9\xf0\x9f\xa6\x9f");
+    struct hlt_login login = {.client = &login, .client_id = id, .address = "192.0.2.7"};
+    struct hlt_claims *claims = fx_claims("pump", FX_START_MS / 1000 + 3600, NULL);
+    cr_assert(hlt_engine_login(fx.engine, fx.now, &login, claims, &session) == HLT_REASON_OK);
+    fx_drain(&fx);
+    const char *text = fx_last(&fx, topic);
+    cr_expect(hlt_json_check(text, strlen(text), true, NULL) == NULL, "%s", text);
+    cr_expect_str_eq(fx_field(&fx, topic, "clientId"), id);
+    cr_expect_str_eq(fx_field(&fx, topic, "deviceId"), "pump");
+    cr_expect_str_eq(fx_field(&fx, topic, "type"), "connected");
+    cr_expect_str_eq(fx_field(&fx, topic, "address"), "192.0.2.7");
+    cr_expect_str_eq(fx_field(&fx, topic, "time"), "2027-01-15T08:00:00.000Z");
+    cr_expect_str_eq(fx_field(&fx, topic, "tokenExp"), "2027-01-15T09:00:00.000Z");
     fx_end(&fx);
 }
 
