@@ -267,10 +267,16 @@ void hlt_engine_dirty(struct hlt_engine *engine, struct hlt_device *device)
 void hlt_engine_device_topic(const struct hlt_engine *engine, const struct hlt_device *device,
                              const char *leaf, char out[HLT_TOPIC_MAX])
 {
-    char level[HLT_LEVEL_MAX + 1];
+    _Static_assert(HLT_PREFIX_MAX + 1 + HLT_LEVEL_MAX + 1 + 16 < HLT_TOPIC_MAX,
+                   "room for prefix, id and the longest leaf");
+    const struct hlt_prefix *prefix = &engine->devices_prefix;
+    char *at = out + prefix->len;
 
-    hlt_level_encode(level, sizeof(level), device->id, device->id_len);
-    snprintf(out, HLT_TOPIC_MAX, "%s/%s/%s", engine->devices_prefix.text, level, leaf);
+    memcpy(out, prefix->text, prefix->len);
+    *at++ = '/';
+    at += hlt_level_encode(at, HLT_LEVEL_MAX + 1, device->id, device->id_len);
+    *at++ = '/';
+    strcpy(at, leaf);
 }
 
 void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,

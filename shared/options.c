@@ -8,9 +8,8 @@
 #include "address.h"
 #include "text.h"
 
-#define PATH_BYTES_MAX 4095  /* Linux's PATH_MAX without the NUL */
-#define PREFIX_BYTES_MAX 128 /* leaves room for ids and names in a topic */
-#define CHOICE_BYTES_MAX 16  /* the longest word of the choices below is "password" */
+#define PATH_BYTES_MAX 4095 /* Linux's PATH_MAX without the NUL */
+#define CHOICE_BYTES_MAX 16 /* the longest word of the choices below is "password" */
 #define CHOICES_MAX 8
 #define OPTIONS_MAX 64 /* rows of the table, checked at compile time */
 #define SHOWN "%.200s" /* how much of a value stands in a message */
@@ -475,7 +474,7 @@ static const char *text_fault(const char *text, size_t max_bytes)
 static const char *prefix_fault(const char *prefix)
 {
     size_t len = strlen(prefix);
-    const char *fault = text_fault(prefix, PREFIX_BYTES_MAX);
+    const char *fault = text_fault(prefix, HLT_PREFIX_MAX);
     if (fault != NULL) {
         return fault;
     }

@@ -9,6 +9,7 @@
 
 #define HLT_KEY_SOURCES_MAX 32
 #define HLT_LIST_MAX 16 /* values of issuer, audience, admin_roles, trusted_proxies, ban_exempt */
+#define HLT_PREFIX_MAX 128 /* bytes of a topic prefix: leaves room for ids and names in a topic */
 #define HLT_OPTION_LOOPBACK "loopback" /* in ban_exempt: 127.0.0.0/8 and ::1 */
 
 /* acl_compat: which Mosquitto `topic` and `pattern` lines are decided as; AUTO: the broker's own.
