@@ -22,12 +22,15 @@ static bool member(const struct hlt_action *action, const char *name, char *out,
 /* CloudEvents 1.0, MQTT binding, binary mode: its attributes are user properties. */
 static int add_cloud_event(mosquitto_property **properties, const struct hlt_action *action)
 {
+    static const char begin[] = "{\"v\":1,\"id\":\""; /* document.c */
     char id[256];
     char time[64];
     int rc;
 
-    if (!member(action, "id", id, sizeof(id)) || !member(action, "updatedAt", time, sizeof(time))) {
-        return MOSQ_ERR_SUCCESS; /* a health document has no id of its own */
+    /* Others have no id; every login publishes two, and looking through them costs 0.1 us each. */
+    if (strncmp(action->payload, begin, sizeof(begin) - 1) != 0 ||
+        !member(action, "id", id, sizeof(id)) || !member(action, "updatedAt", time, sizeof(time))) {
+        return MOSQ_ERR_SUCCESS;
     }
     const char *const pair[][2] = {{"specversion", "1.0"},
                                    {"type", "haltere.alert"},
