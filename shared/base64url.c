@@ -1,10 +1,7 @@
 /* base64url.c - strict base64url in both directions (RFC 4648 section 5, RFC 7515 section 2). */
 #include "base64url.h"
 
-#include <stdbool.h>
 #include <stdint.h>
-
-#define NOT_A_DIGIT 0xFFU
 
 /* By table. */
 static const uint8_t digit_of[256] = {
@@ -18,11 +15,21 @@ static const uint8_t digit_of[256] = {
     ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['-'] = 63, ['_'] = 64,
 };
 
-/* The table holds the digit plus one, so that everything unnamed is 0: no digit. */
+/* The table holds the digit plus one, so that everything unnamed is 0 and comes out as 255: no
+ * digit, and told from one by bits that none has. */
 static unsigned digit(char c)
 {
-    unsigned plus_one = digit_of[(unsigned char)c];
-    return plus_one != 0 ? plus_one - 1 : NOT_A_DIGIT;
+    return (uint8_t)(digit_of[(unsigned char)c] - 1u);
+}
+
+bool hlt_base64url_shaped(const char *text, size_t len)
+{
+    unsigned all = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        all |= digit(text[i]);
+    }
+    return all <= 63 && len > 0 && len % 4 != 1;
 }
 
 /* The last two or three characters; the bits they carry beyond whole bytes must be zero. */

@@ -5,11 +5,16 @@
 #ifndef HLT_BASE64URL_H
 #define HLT_BASE64URL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Bytes of the encoded text with its NUL, and at most so many bytes when decoded. */
 #define HLT_BASE64URL_TEXT(bytes) (((bytes)*4 + 2) / 3 + 1)
 #define HLT_BASE64URL_DATA(text_len) ((text_len)*3 / 4)
+
+/* Some characters, all of them digits, as many as whole bytes may have. Unused bits are not looked
+ * at. */
+bool hlt_base64url_shaped(const char *text, size_t len);
 
 /* Decode `len` characters into `out`. Returns the bytes written, or SIZE_MAX when the text is not
  * strict base64url or does not fit. Nothing is added at the end. */

@@ -89,27 +89,15 @@ static bool is_object(const char *json, size_t len)
     return event == HLT_JSON_DONE;
 }
 
-static bool all_base64url(const char *text, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        char c = text[i];
-        if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              c == '-' || c == '_')) {
-            return false;
-        }
-    }
-    return len > 0 && len % 4 != 1;
-}
-
 bool hlt_token_shaped(const char *token, size_t len)
 {
     char header[SHAPE_HEADER_MAX];
     struct parts parts;
     size_t decoded;
 
-    if (split(&parts, token, len) != 3 || !all_base64url(parts.segment[0], parts.len[0]) ||
-        !all_base64url(parts.segment[1], parts.len[1]) ||
-        !all_base64url(parts.segment[2], parts.len[2])) {
+    if (split(&parts, token, len) != 3 || !hlt_base64url_shaped(parts.segment[0], parts.len[0]) ||
+        !hlt_base64url_shaped(parts.segment[1], parts.len[1]) ||
+        !hlt_base64url_shaped(parts.segment[2], parts.len[2])) {
         return false;
     }
     if (HLT_BASE64URL_DATA(parts.len[0]) > sizeof(header)) {
