@@ -450,8 +450,11 @@ static bool same_place(const char *a, const char *b)
 {
     struct hlt_address left, right;
 
+    if (a != NULL && b != NULL && strcmp(a, b) == 0) {
+        return true; /* nearly always: reading two addresses costs 0.3 us */
+    }
     if (!hlt_address_parse(&left, a) || !hlt_address_parse(&right, b)) {
-        return a != NULL && b != NULL && strcmp(a, b) == 0;
+        return false;
     }
     return hlt_address_same(&left, &right);
 }
@@ -472,8 +475,8 @@ static const char *clone_sign(const struct hlt_engine *engine, struct hlt_now no
                               const char *address)
 {
     int64_t since_ms = now.mono_ms - device->login_mono_ms;
-    bool moved = known_place(engine, address) && known_place(engine, device->address) &&
-                 !same_place(address, device->address);
+    bool moved = !same_place(address, device->address) && known_place(engine, address) &&
+                 known_place(engine, device->address);
 
     if (device->login_mono_ms == 0) {
         return NULL; /* the first login since the start */
