@@ -9,7 +9,7 @@
  *             finds this program asleep more often and pays for waking it, so that its CPU time a
  *             message is that of another load (seen: a third more)
  *   --alerts  one at a time: a plain hop, then a reading above the limit until its alert is seen
- *   --logins  connect, CONNACK, disconnect; --window at a time
+ *   --logins  connect, CONNACK, disconnect; --window at a time. With --refused each must fail
  *
  * One thread, raw sockets: what it costs itself must not hide the broker. With --pid the broker's
  * CPU time is taken from the scheduler, at the very begin and end of what is measured. Everything
@@ -74,6 +74,7 @@ static struct {
     uint64_t count;
     double seconds;
     long pid;
+    bool refused;
     const char *filter, *credentials;
 } opt = {.pubs = 1, .window = 100, .warmup = 2000, .filter = "devices/+/telemetry"};
 
@@ -737,8 +738,8 @@ static void take_login(int fd)
     uint8_t packet[4];
     ssize_t n = recv(fd, packet, sizeof(packet), 0);
 
-    if (n != 4 || packet[0] != 0x20 || packet[3] != 0) {
-        die("login", n == 4 ? "refused" : "closed without an answer");
+    if (n != 4 || packet[0] != 0x20 || (packet[3] != 0) != opt.refused) {
+        die("login", n == 4 ? "not the answer that was expected" : "closed without an answer");
     }
     send(fd, disconnect, sizeof(disconnect), MSG_NOSIGNAL);
     close(fd);
@@ -817,7 +818,7 @@ static void usage(void)
         "  --count N --seconds S --warmup N         messages, or until S seconds are over\n"
         "  --filter FILTER                          what subscribers subscribe to\n"
         "  --alerts N --pause-us N                  publish-to-alert against a plain hop\n"
-        "  --logins N                               logins, --window at a time\n"
+        "  --logins N [--refused]                   logins, --window at a time; all refused\n"
         "  --pid PID                                the broker's process, for its CPU time\n");
     exit(2);
 }
@@ -850,6 +851,7 @@ static void set_option(int name, const char *value)
     case 'f': opt.filter = value; break;
     case 'a': opt.alerts = (unsigned)number(value, SAMPLES_MAX); break;
     case 'z': opt.pause_us = (unsigned)number(value, 999999); break;
+    case 'R': opt.refused = true; break;
     case 'l': opt.logins = (unsigned)number(value, 10000000); break;
     case 'i': opt.pid = (long)number(value, INT32_MAX); break;
     default: usage();
@@ -858,13 +860,15 @@ static void set_option(int name, const char *value)
 
 int main(int argc, char **argv)
 {
-    static const struct option names[] = {
-        {"port", 1, NULL, 'p'},     {"credentials", 1, NULL, 'c'}, {"pubs", 1, NULL, 'P'},
-        {"subs", 1, NULL, 'S'},     {"qos", 1, NULL, 'q'},         {"window", 1, NULL, 'w'},
-        {"rate", 1, NULL, 'r'},     {"count", 1, NULL, 'n'},       {"seconds", 1, NULL, 's'},
-        {"warmup", 1, NULL, 'u'},   {"filter", 1, NULL, 'f'},      {"alerts", 1, NULL, 'a'},
-        {"pause-us", 1, NULL, 'z'}, {"logins", 1, NULL, 'l'},      {"pid", 1, NULL, 'i'},
-        {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"port", 1, NULL, 'p'},     {"credentials", 1, NULL, 'c'},
+                                          {"pubs", 1, NULL, 'P'},     {"subs", 1, NULL, 'S'},
+                                          {"qos", 1, NULL, 'q'},      {"window", 1, NULL, 'w'},
+                                          {"rate", 1, NULL, 'r'},     {"count", 1, NULL, 'n'},
+                                          {"seconds", 1, NULL, 's'},  {"warmup", 1, NULL, 'u'},
+                                          {"filter", 1, NULL, 'f'},   {"alerts", 1, NULL, 'a'},
+                                          {"pause-us", 1, NULL, 'z'}, {"logins", 1, NULL, 'l'},
+                                          {"pid", 1, NULL, 'i'},      {"refused", 0, NULL, 'R'},
+                                          {NULL, 0, NULL, 0}};
     int name;
 
     while ((name = getopt_long(argc, argv, "", names, NULL)) != -1) {
