@@ -309,6 +309,19 @@ static int other_login(struct plugin *self, struct hlt_now now, const struct att
     return MOSQ_ERR_PLUGIN_DEFER;
 }
 
+/* A token seen before needs no look at its spelling: that would cost as much as all the cache does.
+ */
+static bool shows_token(const struct plugin *self, struct attempt *attempt)
+{
+    if (attempt->token == NULL) {
+        return false;
+    }
+    return (attempt->token == attempt->password &&
+            attempt->token_len <= self->token_rules.max_bytes &&
+            hlt_tokencache_holds(self->tokens, secret_of(attempt))) ||
+           hlt_token_shaped(attempt->token, attempt->token_len);
+}
+
 static bool still_asking_again(struct plugin *self, struct hlt_now now)
 {
     if (self->asking_again && now.mono_ms - self->asked_mono_ms > ASKING_AGAIN_MS) {
@@ -347,10 +360,8 @@ int hlt_on_basic_auth(int event, void *event_data, void *userdata)
     if (attempt.client_id == NULL) {
         return refuse(self, now, &attempt, HLT_REASON_CLIENT_ID, NULL);
     }
-    if (attempt.token == NULL || !hlt_token_shaped(attempt.token, attempt.token_len)) {
-        return other_login(self, now, &attempt);
-    }
-    return new_login(self, now, &attempt);
+    return shows_token(self, &attempt) ? new_login(self, now, &attempt)
+                                       : other_login(self, now, &attempt);
 }
 
 /* --- MQTT 5 enhanced authentication --- */

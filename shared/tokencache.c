@@ -99,6 +99,11 @@ static struct slot *find(const struct hlt_tokencache *cache, const uint8_t *hash
     return &cache->slot[at];
 }
 
+bool hlt_tokencache_holds(const struct hlt_tokencache *cache, const uint8_t hash[HLT_SHA256_BYTES])
+{
+    return find(cache, hash, home_of(cache, hash))->index != 0;
+}
+
 struct hlt_claims *hlt_tokencache_get(struct hlt_tokencache *cache,
                                       const uint8_t hash[HLT_SHA256_BYTES])
 {

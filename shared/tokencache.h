@@ -26,6 +26,8 @@ void hlt_tokencache_free(struct hlt_tokencache *cache); /* accepts NULL */
  * About 100 ns. */
 struct hlt_claims *hlt_tokencache_get(struct hlt_tokencache *cache,
                                       const uint8_t hash[HLT_SHA256_BYTES]);
+/* Would hlt_tokencache_get() find it? Does not count as use. */
+bool hlt_tokencache_holds(const struct hlt_tokencache *cache, const uint8_t hash[HLT_SHA256_BYTES]);
 /* Remember verified claims, as one more owner. */
 void hlt_tokencache_put(struct hlt_tokencache *cache, const uint8_t hash[HLT_SHA256_BYTES],
                         struct hlt_claims *claims);

@@ -39,7 +39,9 @@ static bool has(struct hlt_tokencache *cache, unsigned number)
     char sub[16];
 
     hash_of(number, hash);
+    bool held = hlt_tokencache_holds(cache, hash);
     struct hlt_claims *claims = hlt_tokencache_get(cache, hash);
+    cr_expect(held == (claims != NULL), "holds and get are of one mind");
     if (claims == NULL) {
         return false;
     }
