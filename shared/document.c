@@ -316,8 +316,8 @@ char *hlt_document_event(const struct hlt_device *device, const struct hlt_event
         if (member[i].text != NULL && member[i].text[0] != '\0') {
             at = put_quoted(stpcpy(at, member[i].head), member[i].text);
         }
-        at = i == members - 2 ? put_filters(at, event) : at;
     }
+    at = put_filters(at, event);
     at = put_number(stpcpy(at, ",\"ts\":"), wall_ms);
     memcpy(at, "}", 2);
     return text;

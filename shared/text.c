@@ -323,6 +323,17 @@ bool hlt_date_parse(const char *text, size_t len, int64_t *unix_ms)
     return true;
 }
 
+/* `digits` of `value`, then `after`. snprintf takes 0.35 us for a date, and every login makes two
+ * or three. */
+static inline char *put_digits(char *out, unsigned value, unsigned digits, char after)
+{
+    for (unsigned i = digits; i > 0; i--, value /= 10) {
+        out[i - 1] = (char)('0' + value % 10);
+    }
+    out[digits] = after;
+    return out + digits + 1;
+}
+
 void hlt_date_format(int64_t unix_ms, char out[HLT_DATE_BYTES])
 {
     if (unix_ms < 0 || unix_ms > MAX_DATE_MS) {
@@ -340,29 +351,15 @@ void hlt_date_format(int64_t unix_ms, char out[HLT_DATE_BYTES])
         day -= days_in_month(year, month);
         month++;
     }
-    struct field {
-        int value;
-        unsigned digits;
-        char before; /* 0: nothing */
-    } const fields[] = {{year, 4, 0},
-                        {month, 2, '-'},
-                        {day + 1, 2, '-'},
-                        {in_day_ms / 3600000, 2, 'T'},
-                        {in_day_ms / 60000 % 60, 2, ':'},
-                        {in_day_ms / 1000 % 60, 2, ':'},
-                        {in_day_ms % 1000, 3, '.'}};
-    /* By hand: two or three dates are made at every login, and snprintf takes 0.35 us for one. */
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
-        if (fields[i].before != 0) {
-            *out++ = fields[i].before;
-        }
-        int value = fields[i].value;
-        for (unsigned n = fields[i].digits; n > 0; n--, value /= 10) {
-            out[n - 1] = (char)('0' + value % 10);
-        }
-        out += fields[i].digits;
-    }
-    memcpy(out, "Z", 2);
+    unsigned second = (unsigned)in_day_ms / 1000;
+    out = put_digits(out, (unsigned)year, 4, '-');
+    out = put_digits(out, (unsigned)month, 2, '-');
+    out = put_digits(out, (unsigned)day + 1, 2, 'T');
+    out = put_digits(out, second / 3600, 2, ':');
+    out = put_digits(out, second / 60 % 60, 2, ':');
+    out = put_digits(out, second % 60, 2, '.');
+    out = put_digits(out, (unsigned)in_day_ms % 1000, 3, 'Z');
+    *out = '\0';
 }
 
 /* --- units --- */
