@@ -182,12 +182,18 @@ static bool convert(double *out, const struct decimal *decimal, const char *text
     return true;
 }
 
+/* Below 10^308, whatever the digits are. */
+static bool surely_finite(const struct decimal *decimal)
+{
+    return (int64_t)decimal->digits + decimal->exponent <= 308;
+}
+
 static enum hlt_json_event read_number(struct hlt_json *reader)
 {
     const char *begin = reader->input + reader->pos;
     const char *end = reader->input + reader->len;
     const char *p = begin + (*begin == '-');
-    const char *mark;
+    const char *mark, *whole_end;
     struct decimal decimal = {0};
 
     mark = p;
@@ -196,6 +202,7 @@ static enum hlt_json_event read_number(struct hlt_json *reader)
         return fail(reader, (size_t)(mark - reader->input),
                     p == mark ? "digit expected" : "number with a leading zero");
     }
+    whole_end = p;
     if (p < end && *p == '.') {
         mark = ++p;
         p = read_digits(p, end, &decimal);
@@ -216,7 +223,10 @@ static enum hlt_json_event read_number(struct hlt_json *reader)
     if (reader->text_len > HLT_JSON_NUMBER_MAX) {
         return fail(reader, reader->at, "number too long");
     }
-    if (!convert(&reader->number, &decimal, begin, reader->text_len) || !isfinite(reader->number)) {
+    reader->integer = p == whole_end;
+    if (!(reader->spelling && surely_finite(&decimal)) &&
+        (!convert(&reader->number, &decimal, begin, reader->text_len) ||
+         !isfinite(reader->number))) {
         return fail(reader, reader->at, "number out of range");
     }
     reader->pos += reader->text_len;
@@ -259,18 +269,23 @@ static long hex4(const char *p, const char *end)
  * an error text. */
 static size_t read_escape(const char *p, const char *end, uint32_t *point, const char **error)
 {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
-    const char *found;
     long high, low;
 
     *error = "unknown escape";
     if (end - p < 2) {
         return 0;
     }
-    if (p[1] != 'u') {
-        found = p[1] != '\0' ? strchr(from, p[1]) : NULL;
-        *point = found != NULL ? (uint32_t)to[found - from] : 0;
-        return found != NULL ? 2 : 0;
+    switch (p[1]) {
+    case '"':
+    case '\\':
+    case '/': *point = (uint8_t)p[1]; return 2;
+    case 'b': *point = '\b'; return 2;
+    case 'f': *point = '\f'; return 2;
+    case 'n': *point = '\n'; return 2;
+    case 'r': *point = '\r'; return 2;
+    case 't': *point = '\t'; return 2;
+    case 'u': break;
+    default: return 0;
     }
     high = hex4(p + 2, end);
     if (high < 0) {
@@ -362,27 +377,25 @@ static bool read_string(struct hlt_json *reader)
     size_t step;
 
     reader->escaped = false;
-    for (;;) {
-        p = skip_plain(p, end);
-        if (p == end) {
-            fail(reader, reader->at, "string without an end");
-            return false;
-        }
-        if (*p == '"') {
-            break;
-        }
-        if (*p == '\\') {
-            reader->escaped = true;
-            step = read_escape(p, end, &point, &error);
-        } else {
-            error = (unsigned char)*p < 0x20 ? "control byte in a string" : "invalid UTF-8";
-            step = (unsigned char)*p < 0x80 ? 0 : utf8_sequence(p, end);
-        }
-        if (step == 0) {
-            fail(reader, (size_t)(p - reader->input), error);
-            return false;
-        }
-        p += step;
+    while ((p = skip_plain(p, end)) < end && *p != '"') {
+        do { /* such characters come in rows */
+            if (*p == '\\') {
+                reader->escaped = true;
+                step = read_escape(p, end, &point, &error);
+            } else {
+                error = (unsigned char)*p < 0x20 ? "control byte in a string" : "invalid UTF-8";
+                step = (unsigned char)*p < 0x80 ? 0 : utf8_sequence(p, end);
+            }
+            if (step == 0) {
+                fail(reader, (size_t)(p - reader->input), error);
+                return false;
+            }
+            p += step;
+        } while (p < end && (*p == '\\' || (unsigned char)*p >= 0x80));
+    }
+    if (p == end) {
+        fail(reader, reader->at, "string without an end");
+        return false;
     }
     reader->text = begin;
     reader->text_len = (size_t)(p - begin);
@@ -660,7 +673,7 @@ struct names {
     size_t count;
     size_t first[HLT_JSON_DEPTH + 1]; /* by depth: where the names of that object begin */
     uint32_t object[HLT_JSON_DEPTH + 1], objects;
-    size_t values_left;
+    size_t weight_left;
 };
 
 static struct hlt_hash_key name_key;
@@ -757,6 +770,20 @@ static void close_object(struct names *names, unsigned depth)
     }
 }
 
+/* What an event adds to the weight (jsonpull.h). */
+static size_t weight_of(const struct hlt_json *reader, enum hlt_json_event event)
+{
+    switch (event) {
+    case HLT_JSON_OBJECT_END:
+    case HLT_JSON_ARRAY_END: return 0;
+    case HLT_JSON_NAME: return 2;
+    case HLT_JSON_OBJECT_BEGIN:
+    case HLT_JSON_ARRAY_BEGIN: return 3;
+    case HLT_JSON_NUMBER: return reader->integer ? 1 : 6;
+    default: return 1;
+    }
+}
+
 static const char *check_names(struct hlt_json *reader, struct names *names, bool object)
 {
     for (;;) {
@@ -778,15 +805,16 @@ static const char *check_names(struct hlt_json *reader, struct names *names, boo
         if (error != NULL) {
             return error;
         }
-        if (event != HLT_JSON_NAME && event != HLT_JSON_OBJECT_END && event != HLT_JSON_ARRAY_END &&
-            names->values_left-- == 0) {
+        size_t weight = weight_of(reader, event);
+        if (weight > names->weight_left) {
             return "too many values";
         }
+        names->weight_left -= weight;
     }
 }
 
-const char *hlt_json_check_few(const char *input, size_t len, bool object, size_t values_max,
-                               size_t *at)
+const char *hlt_json_check_weight(const char *input, size_t len, bool object, size_t weight_max,
+                                  size_t *at)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct names names;
@@ -794,10 +822,11 @@ const char *hlt_json_check_few(const char *input, size_t len, bool object, size_
     const char *error;
 
     (void)pthread_once(&once, make_name_key);
-    names.values_left = values_max;
+    names.weight_left = weight_max;
     names.count = names.objects = 0; /* the rest is written before it is read, and it is 24 KiB */
     memset(names.slot, 0, sizeof(names.slot));
     hlt_json_begin(&reader, input, len);
+    reader.spelling = true;
     error = len > UINT32_MAX ? "document too large" : check_names(&reader, &names, object);
     if (error != NULL && at != NULL) {
         *at = reader.at;
@@ -807,7 +836,7 @@ const char *hlt_json_check_few(const char *input, size_t len, bool object, size_
 
 const char *hlt_json_check(const char *input, size_t len, bool object, size_t *at)
 {
-    return hlt_json_check_few(input, len, object, SIZE_MAX, at);
+    return hlt_json_check_weight(input, len, object, SIZE_MAX, at);
 }
 
 void hlt_json_position(const char *input, size_t offset, unsigned *line, unsigned *column)

@@ -197,13 +197,14 @@ static enum hlt_reason read_header(struct header *header, const char *json, size
     struct hlt_json reader;
     enum hlt_reason reason = HLT_REASON_OK;
     size_t at = 0;
-    const char *error = hlt_json_check_few(json, len, true, HLT_TOKEN_VALUES_MAX, &at);
+    const char *error = hlt_json_check_weight(json, len, true, HLT_TOKEN_HEADER_WEIGHT_MAX, &at);
 
     if (error != NULL) {
         return hlt_refuse(detail, HLT_REASON_MALFORMED, "header: %s at byte %zu", error, at);
     }
     *header = (struct header){0};
     hlt_json_begin(&reader, json, len);
+    reader.spelling = true; /* no number of a header means anything here */
     hlt_json_next(&reader);
     while (reason == HLT_REASON_OK && hlt_json_next(&reader) == HLT_JSON_NAME) {
         reason = read_header_member(header, &reader, detail);
@@ -386,8 +387,8 @@ static enum hlt_reason authenticate(struct attempt *attempt, struct hlt_verifier
     if (reason != HLT_REASON_OK) {
         return reason;
     }
-    error =
-        hlt_json_check_few(attempt->json[1], attempt->json_len[1], true, HLT_TOKEN_VALUES_MAX, &at);
+    error = hlt_json_check_weight(attempt->json[1], attempt->json_len[1], true,
+                                  HLT_TOKEN_PAYLOAD_WEIGHT_MAX, &at);
     if (error != NULL) {
         return hlt_refuse(detail, HLT_REASON_MALFORMED, "payload: %s at byte %zu", error, at);
     }

@@ -518,13 +518,58 @@ Test(jsonpull, check_limits_the_names_open_at_once)
     free(text);
 }
 
-Test(jsonpull, check_counts_every_value_when_asked)
+Test(jsonpull, check_weighs_a_document_when_asked)
 {
-    static const char text[] = "{\"a\":[1,true,{\"b\":null}],\"c\":\"x\"}"; /* 7 values */
+    static const struct {
+        const char *text;
+        size_t weight;
+    } rows[] = {{"{}", 3},
+                {"[]", 3},
+                {"[1,true,\"x\",null]", 7},
+                {"[0,-0,123456789012345678901234567890]", 6},
+                {"[1.0]", 9},
+                {"[1e3]", 9},
+                {"[-1.5E-3]", 9},
+                {"{\"a\":[1,true,{\"b\":null}],\"c\":\"x\"}", 19}};
 
-    cr_expect(hlt_json_check_few(text, strlen(text), true, 7, NULL) == NULL);
-    const char *error = hlt_json_check_few(text, strlen(text), true, 6, NULL);
-    cr_expect(error != NULL && strcmp(error, "too many values") == 0);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *text = rows[i].text;
+        cr_expect(hlt_json_check_weight(text, strlen(text), false, rows[i].weight, NULL) == NULL,
+                  "%s", text);
+        const char *error =
+            hlt_json_check_weight(text, strlen(text), false, rows[i].weight - 1, NULL);
+        cr_expect(error != NULL && strcmp(error, "too many values") == 0, "%s", text);
+    }
+}
+
+/* It does not convert numbers that cannot be too large. */
+Test(jsonpull, check_finds_numbers_out_of_range)
+{
+    static const struct {
+        const char *number;
+        bool good;
+    } rows[] = {{"1e307", true},
+                {"1e308", true},
+                {"1e309", false},
+                {"1.7976931348623157e308", true},
+                {"1.7976931348623159e308", false},
+                {"0.00000000000000000001e309", true},
+                {"0.00000000000000000001e328", true},
+                {"0.00000000000000000001e329", false},
+                {"100000000000000000000e288", true},
+                {"100000000000000000000e289", false},
+                {"0e9999", true},
+                {"1e-9999", true},
+                {"-1e999999999999999999999", false}};
+    char text[80];
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        snprintf(text, sizeof(text), "{\"a\":%s}", rows[i].number);
+        const char *error = hlt_json_check(text, strlen(text), true, NULL);
+        cr_expect(rows[i].good ? error == NULL
+                               : error != NULL && strcmp(error, "number out of range") == 0,
+                  "%s: %s", text, error != NULL ? error : "fine");
+    }
 }
 
 /* Names are found by a hash of their first 256 bytes and the object they are in. */

@@ -790,20 +790,57 @@ Test(token, bytes_after_a_nul_are_not_forgotten)
 
 /* libjwt turns header and payload into trees before it looks at the signature: strangers may not
  * make that dear. */
-Test(token, a_token_of_more_values_than_the_limit_is_malformed)
+Test(token, a_payload_above_the_weight_limit_is_malformed)
 {
     char *payload = must(malloc(8192));
 
-    for (int values = HLT_TOKEN_VALUES_MAX; values <= HLT_TOKEN_VALUES_MAX + 1; values++) {
+    /* The object weighs 3, four claims of 3 12, the list 5, each of its numbers 1. */
+    for (int more = 0; more <= 1; more++) {
+        int count = HLT_TOKEN_PAYLOAD_WEIGHT_MAX - 20 + more;
         size_t used = (size_t)sprintf(payload, "{%s,\"list\":[", GOOD);
-        for (int i = 6; i < values; i++) { /* the object, four claims and the array are six */
-            used += (size_t)sprintf(payload + used, "%s1", i > 6 ? "," : "");
+        for (int i = 0; i < count; i++) {
+            used += (size_t)sprintf(payload + used, "%s1", i > 0 ? "," : "");
         }
         strcpy(payload + used, "]}");
         EXPECT_REASON(payload_reason(default_rules(), payload),
-                      values > HLT_TOKEN_VALUES_MAX ? HLT_REASON_MALFORMED : HLT_REASON_OK,
-                      "many values");
+                      more > 0 ? HLT_REASON_MALFORMED : HLT_REASON_OK, "many values");
     }
+    free(payload);
+}
+
+Test(token, a_header_above_the_weight_limit_is_malformed)
+{
+    struct signer signer = signer_new("HS256");
+    struct hlt_keyset *keys = keys_of(&signer, NULL);
+    char header[1024];
+
+    /* The object weighs 3, alg 3, the list 5. */
+    for (int more = 0; more <= 1; more++) {
+        size_t used = (size_t)sprintf(header, "{\"alg\":\"HS256\",\"list\":[");
+        for (int i = 0; i < HLT_TOKEN_HEADER_WEIGHT_MAX - 11 + more; i++) {
+            used += (size_t)sprintf(header + used, "%s1", i > 0 ? "," : "");
+        }
+        strcpy(header + used, "]}");
+        EXPECT_REASON(reason_of(keys, sign_with(&signer, header, "{" GOOD "}")),
+                      more > 0 ? HLT_REASON_MALFORMED : HLT_REASON_OK, "many values");
+    }
+    hlt_keyset_free(keys);
+}
+
+Test(token, as_many_roles_as_allowed_and_a_hundred_claims_fit_the_weight_limit)
+{
+    char *payload = must(malloc(8192));
+    size_t used = (size_t)sprintf(payload, "{%s", GOOD);
+
+    for (int i = 0; i < 96; i++) {
+        used += (size_t)sprintf(payload + used, ",\"claim-%d\":\"x\"", i);
+    }
+    used += (size_t)sprintf(payload + used, ",\"roles\":[");
+    for (int i = 0; i < HLT_TOKEN_ROLES_MAX; i++) {
+        used += (size_t)sprintf(payload + used, "%s\"role-%d\"", i > 0 ? "," : "", i);
+    }
+    strcpy(payload + used, "]}");
+    EXPECT_REASON(payload_reason(default_rules(), payload), HLT_REASON_OK, "a rich token");
     free(payload);
 }
 
