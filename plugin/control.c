@@ -56,7 +56,6 @@ static const char *cmd_renew(struct request *request)
         return "token is missing: give the new token as a string";
     }
     struct hlt_shown shown = {.token = token, .len = strlen(token)};
-    hlt_sha256(shown.hash, token, shown.len);
     enum hlt_reason reason = hlt_auth_verify(self, request->client, &shown, &claims, &detail);
     if (reason == HLT_REASON_OK) {
         /* NULL: SIGHUP goes on asking with the password of the login. */

@@ -108,8 +108,16 @@ static enum hlt_reason authenticate(struct plugin *self, const struct mosquitto 
     struct hlt_counters *counters = hlt_engine_counters(self->engine);
     struct hlt_now now = hlt_plugin_now();
     int64_t now_s = now.wall_ms / 1000;
+    bool fits =
+        shown->len <= self->token_rules.max_bytes; /* else refused unread, so never cached */
+    const uint8_t *hash = shown->hash;
+    uint8_t made[HLT_SHA256_BYTES];
 
-    *claims = hlt_tokencache_get(self->tokens, shown->hash);
+    if (fits && hash == NULL) {
+        hlt_sha256(made, shown->token, shown->len);
+        hash = made;
+    }
+    *claims = fits ? hlt_tokencache_get(self->tokens, hash) : NULL;
     if (*claims != NULL) {
         counters->cache_hits++;
         return hlt_claims_judge_times(*claims, &self->token_rules, now_s, detail);
@@ -123,7 +131,7 @@ static enum hlt_reason authenticate(struct plugin *self, const struct mosquitto 
     reason = hlt_token_verify(self->verifier, self->keys, &self->token_rules, shown->token,
                               shown->len, now_s, claims, detail);
     if (reason == HLT_REASON_OK) {
-        hlt_tokencache_put(self->tokens, shown->hash, *claims);
+        hlt_tokencache_put(self->tokens, hash, *claims);
     }
     return reason;
 }
@@ -206,16 +214,17 @@ static int log_in(struct plugin *self, struct hlt_now now, struct attempt *attem
     return MOSQ_ERR_SUCCESS;
 }
 
-static struct hlt_shown shown_by(struct attempt *attempt)
+/* With a password as the token its hash is wanted for the session, too. */
+static bool hash_serves_twice(const struct plugin *self, const struct attempt *attempt)
 {
-    struct hlt_shown shown = {.token = attempt->token, .len = attempt->token_len};
+    return attempt->token == attempt->password && attempt->token_len <= self->token_rules.max_bytes;
+}
 
-    if (attempt->token == attempt->password) {
-        memcpy(shown.hash, secret_of(attempt), sizeof(shown.hash));
-    } else {
-        hlt_sha256(shown.hash, attempt->token, attempt->token_len);
-    }
-    return shown;
+static struct hlt_shown shown_by(const struct plugin *self, struct attempt *attempt)
+{
+    return (struct hlt_shown){.token = attempt->token,
+                              .len = attempt->token_len,
+                              .hash = hash_serves_twice(self, attempt) ? secret_of(attempt) : NULL};
 }
 
 static int new_login(struct plugin *self, struct hlt_now now, struct attempt *attempt)
@@ -229,7 +238,7 @@ static int new_login(struct plugin *self, struct hlt_now now, struct attempt *at
     if (attempt->token == NULL) {
         return refuse(self, now, attempt, HLT_REASON_NO_TOKEN, NULL);
     }
-    struct hlt_shown shown = shown_by(attempt);
+    struct hlt_shown shown = shown_by(self, attempt);
     enum hlt_reason reason = hlt_auth_verify(self, attempt->client, &shown, &claims, &detail);
     if (reason != HLT_REASON_OK) {
         return refuse(self, now, attempt, reason, detail.msg);
@@ -316,8 +325,7 @@ static bool shows_token(const struct plugin *self, struct attempt *attempt)
     if (attempt->token == NULL) {
         return false;
     }
-    return (attempt->token == attempt->password &&
-            attempt->token_len <= self->token_rules.max_bytes &&
+    return (hash_serves_twice(self, attempt) &&
             hlt_tokencache_holds(self->tokens, secret_of(attempt))) ||
            hlt_token_shaped(attempt->token, attempt->token_len);
 }
@@ -373,7 +381,7 @@ static int renew(struct plugin *self, struct hlt_now now, struct attempt *attemp
 {
     struct hlt_err detail = {.msg = ""};
     struct hlt_claims *claims = NULL;
-    struct hlt_shown shown = shown_by(attempt);
+    struct hlt_shown shown = shown_by(self, attempt);
     enum hlt_reason reason = hlt_auth_verify(self, attempt->client, &shown, &claims, &detail);
 
     if (reason == HLT_REASON_OK) {

@@ -87,7 +87,7 @@ void hlt_act(struct plugin *self);
 struct hlt_shown {
     const char *token;
     size_t len;
-    uint8_t hash[HLT_SHA256_BYTES]; /* of these bytes */
+    const uint8_t *hash; /* SHA-256 of these bytes; NULL: nobody has made it yet */
 };
 /* Verify a token for this client, its binding to the connection's certificate too: HLT_REASON_OK
  * and *claims (caller owns), or why not. Costs no signature if it was seen before, nor if the
