@@ -153,23 +153,36 @@ bool hlt_guard_restore(struct hlt_engine *engine, struct hlt_now now, const void
 
 /* --- banning --- */
 
+static void touch_session(struct hlt_engine *engine, struct hlt_session *session, bool bar,
+                          struct hlt_now now)
+{
+    if (bar) {
+        hlt_session_bar(engine, session, HLT_GONE_BANNED, now);
+    } else if (!session->online && session->gone == HLT_GONE_BANNED) {
+        session->barred = false;
+    }
+}
+
 /* Every session of a banned device ends; those of one whose ban is over may queue messages again.
- */
+ * Only with client_id_match prefix it may have others than that of its own name: many bans may end
+ * in one tick, and each search through all sessions takes milliseconds. */
 static void touch_sessions(struct hlt_engine *engine, const char *device_id, bool bar,
                            struct hlt_now now)
 {
     const struct hlt_session_table *table = &engine->sessions;
 
+    if (!engine->options->client_id_prefix) {
+        struct hlt_session *session = hlt_engine_session_by_id(engine, device_id);
+        if (session != NULL) {
+            touch_session(engine, session, bar, now);
+        }
+        return;
+    }
     for (uint64_t i = 0; i <= table->mask; i++) {
         for (struct hlt_session *session = table->by_id[i]; session != NULL;
              session = session->next_by_id) {
-            if (strcmp(session->claims->sub, device_id) != 0) {
-                continue;
-            }
-            if (bar) {
-                hlt_session_bar(engine, session, HLT_GONE_BANNED, now);
-            } else if (!session->online && session->gone == HLT_GONE_BANNED) {
-                session->barred = false;
+            if (strcmp(session->claims->sub, device_id) == 0) {
+                touch_session(engine, session, bar, now);
             }
         }
     }

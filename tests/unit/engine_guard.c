@@ -1,4 +1,5 @@
 /* engine_guard.c - failed logins end in bans, bans hold and are kept, clones are seen. */
+#include <malloc.h>
 #include <unistd.h>
 
 #include "fixture.h"
@@ -242,6 +243,28 @@ Test(guard, a_banned_device_is_told_kicked_without_its_will_and_stays_out)
     fx_end(&fx);
 }
 
+Test(guard, in_prefix_mode_a_ban_ends_every_session_of_the_device)
+{
+    static const char *const options[] = {"client_id_match", "prefix", NULL};
+    static const struct {
+        const char *client_id, *sub;
+    } rows[] = {{"pump:1", "pump"}, {"pump:2", "pump"}, {"pump", "pump"}, {"pumpe:1", "pumpe"}};
+    struct hlt_session *session[4];
+
+    fx_begin(&fx, NULL, options, NULL, true);
+    for (size_t i = 0; i < 4; i++) {
+        struct hlt_login login = {.client = &session[i], .client_id = rows[i].client_id};
+        struct hlt_claims *claims = fx_claims(rows[i].sub, FX_START_MS / 1000 + 3600, NULL);
+        cr_assert(hlt_engine_login(fx.engine, fx.now, &login, claims, &session[i]) ==
+                  HLT_REASON_OK);
+    }
+    ban("device pump", 60000);
+    for (size_t i = 0; i < 4; i++) {
+        cr_expect(session[i]->barred == (i < 3), "%s", rows[i].client_id);
+    }
+    fx_end(&fx);
+}
+
 Test(guard, a_renewal_does_not_outrun_a_ban)
 {
     fx_begin(&fx, NULL, LIMITS, NULL, true);
@@ -324,6 +347,67 @@ Test(guard, bans_survive_a_restart_with_their_end_and_author)
     cr_expect(admitted("192.0.2.7", "x") && admitted("192.0.2.9", "d1"));
     cr_expect(try_login("pump", "198.51.100.1") == HLT_REASON_BANNED);
     cr_expect(hlt_engine_ban_at(fx.engine, 1) == NULL);
+    fx_end(&fx);
+    hlt_store_close(store);
+    snprintf(command, sizeof(command), "rm -r %s", path);
+    cr_expect(system(command) == 0);
+}
+
+/* --- memory --- */
+
+/* Allocated bytes, after what waits for the store has been handed over. */
+static size_t in_use(void)
+{
+    fx_advance(&fx, 120000);
+    fx_forget_said(&fx);
+    const struct mallinfo2 info = mallinfo2();
+
+    return info.uordblks + info.hblkhd;
+}
+
+/* A login as `id` from address number `place` is refused; time goes on. */
+static void stranger(uint32_t place, uint32_t number)
+{
+    char address[32], id[32];
+
+    snprintf(address, sizeof(address), "%u.%u.%u.%u", 1 + (place >> 24), place >> 16 & 255,
+             place >> 8 & 255, place & 255);
+    snprintf(id, sizeof(id), "stranger-%u", number);
+    struct hlt_refusal refusal = {
+        .reason = HLT_REASON_SIGNATURE, .client_id = id, .address = address};
+    hlt_engine_refused(fx.engine, fx.now, &refusal);
+    if (number % 1000 == 0) {
+        fx_advance(&fx, 100);
+        fx_forget_said(&fx);
+    }
+}
+
+#define SLACK (4u << 20) /* the store's writer keeps the pages of its largest batch */
+
+/* Ten million of them, every one under a name and at a place of its own, then as many places that
+ * come often enough for a ban as make the table of bans go round five times. */
+Test(guard, ten_million_strangers_leave_tables_of_fixed_size, .timeout = 600)
+{
+    char path[] = "/tmp/haltere-guard-XXXXXX", command[64];
+    size_t early = 0, banned = 0;
+    uint32_t i = 0;
+
+    cr_assert(mkdtemp(path) != NULL);
+    struct hlt_store *store = open_store(path);
+    fx_begin(&fx, NULL, LIMITS, store, true);
+    for (; i < 10000000; i++) {
+        early = i == 1000000 ? in_use() : early;
+        stranger(i, i);
+    }
+    cr_expect(in_use() < early + SLACK, "%zu bytes more", in_use() - early);
+    for (; i < 10000000 + 8 * 5 * HLT_BANS_MAX; i++) {
+        banned = i == 10000000 + 8 * HLT_BANS_MAX ? in_use() : banned;
+        stranger(i / 8, i);
+    }
+    cr_expect(in_use() < banned + SLACK, "%zu bytes more", in_use() - banned);
+    cr_expect(hlt_engine_counters(fx.engine)->refused == i);
+    cr_expect(hlt_engine_counters(fx.engine)->bans > 4 * HLT_BANS_MAX);
+    cr_expect(hlt_engine_counters(fx.engine)->limits_evicted > 0);
     fx_end(&fx);
     hlt_store_close(store);
     snprintf(command, sizeof(command), "rm -r %s", path);
