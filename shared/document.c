@@ -148,12 +148,16 @@ static void add_vitals(cJSON *root, const struct hlt_vitals *vitals)
 static void add_reasons(cJSON *root, const struct hlt_factor *factor, size_t factor_count)
 {
     cJSON *reasons = cJSON_AddArrayToObject(root, "reasons");
+    char number[32], detail[80];
 
     for (size_t i = 0; i < factor_count; i++) {
         cJSON *reason = cJSON_CreateObject();
         cJSON_AddStringToObject(reason, "factor", factor[i].name);
         cJSON_AddNumberToObject(reason, "weight", tidy((double)factor[i].weight));
-        cJSON_AddStringToObject(reason, "detail", factor[i].detail);
+        snprintf(number, sizeof(number), "%.0f", factor[i].value);
+        snprintf(detail, sizeof(detail), "%s%s%s", factor[i].before,
+                 isnan(factor[i].value) ? "" : number, factor[i].after);
+        cJSON_AddStringToObject(reason, "detail", detail);
         cJSON_AddItemToArray(reasons, reason);
     }
 }
@@ -289,38 +293,43 @@ char *hlt_document_event(const struct hlt_device *device, const struct hlt_event
     char expires[HLT_DATE_BYTES], time[HLT_DATE_BYTES];
     const struct {
         const char *head, *text;
-    } member[] = {{",\"deviceId\":", device->id},
-                  {",\"type\":", event->type},
-                  {",\"reason\":", event->reason},
-                  {",\"clientId\":", event->client_id},
-                  {",\"address\":", device->address},
-                  {",\"tokenExp\":", expires},
-                  {",\"time\":", time}};
+        bool plain; /* needs no escape */
+    } member[] = {{",\"deviceId\":", device->id, false},
+                  {",\"type\":", event->type, true},
+                  {",\"reason\":", event->reason, true},
+                  {",\"clientId\":", event->client_id, false},
+                  {",\"address\":", device->address, false},
+                  {",\"tokenExp\":", expires, true},
+                  {",\"time\":", time, true}};
     const size_t members = sizeof(member) / sizeof(member[0]);
     size_t room = sizeof("{\"v\":1,\"filters\":[],\"ts\":-9223372036854775808}");
 
     date_of(device->token_exp_s * 1000, expires);
     date_of(wall_ms, time);
     for (size_t i = 0; i < members; i++) {
-        room += strlen(member[i].head) + quoted_room(member[i].text != NULL ? member[i].text : "");
+        const char *text = member[i].text != NULL ? member[i].text : "";
+        room += strlen(member[i].head) + (member[i].plain ? strlen(text) + 2 : quoted_room(text));
     }
     for (size_t i = 0; i < event->filter_count; i++) {
         room += quoted_room(event->filters[i]);
     }
-    char *text = malloc(room);
-    if (text == NULL) {
+    char *document = malloc(room);
+    if (document == NULL) {
         return NULL;
     }
-    char *at = stpcpy(text, "{\"v\":1");
+    char *at = stpcpy(document, "{\"v\":1");
     for (size_t i = 0; i < members; i++) {
-        if (member[i].text != NULL && member[i].text[0] != '\0') {
-            at = put_quoted(stpcpy(at, member[i].head), member[i].text);
+        if (member[i].text == NULL || member[i].text[0] == '\0') {
+            continue;
         }
+        at = stpcpy(at, member[i].head);
+        at = member[i].plain ? stpcpy(stpcpy(stpcpy(at, "\""), member[i].text), "\"")
+                             : put_quoted(at, member[i].text);
     }
     at = put_filters(at, event);
     at = put_number(stpcpy(at, ",\"ts\":"), wall_ms);
     memcpy(at, "}", 2);
-    return text;
+    return document;
 }
 
 static void add_store(cJSON *root, const struct hlt_engine *engine, int64_t wall_ms)

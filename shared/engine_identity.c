@@ -140,8 +140,11 @@ void hlt_engine_audit_token(struct hlt_engine *engine, struct hlt_now now, enum 
     if (!engine->audit.on) {
         return;
     }
-    (void)snprintf(detail, sizeof(detail), "kid=%.80s jti=%.120s exp=%lld", claims->kid,
-                   claims->jti, claims->has_exp ? (long long)claims->exp_s : 0LL);
+    /* The kid and jti cut, by hand: printf takes a third of what a record costs. */
+    char *at = stpncpy(stpcpy(detail, "kid="), claims->kid, 80);
+    at = stpncpy(stpcpy(at, " jti="), claims->jti, 120);
+    (void)snprintf(at, sizeof(detail) - (size_t)(at - detail), " exp=%lld",
+                   claims->has_exp ? (long long)claims->exp_s : 0LL);
     hlt_engine_audit(engine, now,
                      &(struct hlt_audit_event){.type = type,
                                                .subject = claims->sub,

@@ -159,7 +159,8 @@ char *hlt_document_alert(const struct hlt_engine *engine, const struct hlt_alert
 struct hlt_factor {
     const char *name;
     float weight;
-    char detail[64];
+    const char *before, *after; /* of the value, which may be NAN: none */
+    double value;
 };
 char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_device *device,
                           const struct hlt_factor *factor, size_t factor_count, struct hlt_now now);

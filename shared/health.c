@@ -1,7 +1,6 @@
 /* health.c - how well is a device? A product of named factors, each told in `reasons` (DESIGN 5).
  */
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +15,13 @@ struct judgement {
     float health;
 };
 
-static void weigh(struct judgement *j, const char *name, float weight, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-
-static void weigh(struct judgement *j, const char *name, float weight, const char *fmt, ...)
+/* `before`, the value and `after` say why; document.c puts them together, for most judgements are
+ * never told. */
+static void weigh(struct judgement *j, const char *name, float weight, const char *before,
+                  double value, const char *after)
 {
-    struct hlt_factor *factor = &j->factor[j->count++];
-    va_list args;
-
-    factor->name = name;
-    factor->weight = weight;
-    va_start(args, fmt);
-    (void)vsnprintf(factor->detail, sizeof(factor->detail), fmt, args);
-    va_end(args);
+    j->factor[j->count++] = (struct hlt_factor){
+        .name = name, .weight = weight, .before = before, .value = value, .after = after};
     j->health *= weight;
 }
 
@@ -40,15 +33,15 @@ static void judge_vitals(struct judgement *j, const struct hlt_vitals *v)
         return;
     }
     if (v->battery < 5.0F) { /* false for NAN: not told */
-        weigh(j, "battery", 0.6F, "battery at %.0f %%", (double)v->battery);
+        weigh(j, "battery", 0.6F, "battery at ", (double)v->battery, " %");
     } else if (v->battery < 20.0F) {
-        weigh(j, "battery", 0.9F, "battery at %.0f %%", (double)v->battery);
+        weigh(j, "battery", 0.9F, "battery at ", (double)v->battery, " %");
     }
     worst = fmaxf(v->cpu, fmaxf(v->memory, v->disk)); /* fmaxf passes over NAN */
     if (worst > 98.0F) {
-        weigh(j, "resources", 0.7F, "cpu, memory or disk at %.0f %%", (double)worst);
+        weigh(j, "resources", 0.7F, "cpu, memory or disk at ", (double)worst, " %");
     } else if (worst > 90.0F) {
-        weigh(j, "resources", 0.9F, "cpu, memory or disk at %.0f %%", (double)worst);
+        weigh(j, "resources", 0.9F, "cpu, memory or disk at ", (double)worst, " %");
     }
 }
 
@@ -59,13 +52,13 @@ static void judge_recent(struct judgement *j, const struct hlt_device *d)
     uint64_t connects = d->connects - d->connects_then, odd = d->anomalies - d->anomalies_then;
 
     if (bad > 0 && (double)bad > 0.05 * (double)messages) {
-        weigh(j, "errors", 0.8F, "%.0f malformed messages lately", (double)bad);
+        weigh(j, "errors", 0.8F, "", (double)bad, " malformed messages lately");
     }
     if (connects > 3) {
-        weigh(j, "flapping", 0.8F, "%.0f connects lately", (double)connects);
+        weigh(j, "flapping", 0.8F, "", (double)connects, " connects lately");
     }
     if (odd > 0) {
-        weigh(j, "anomalies", 0.9F, "%.0f anomalous values lately", (double)odd);
+        weigh(j, "anomalies", 0.9F, "", (double)odd, " anomalous values lately");
     }
 }
 
@@ -80,10 +73,10 @@ static void judge_alerts(struct judgement *j, const struct hlt_device *d)
         }
     }
     if (critical > 0) {
-        weigh(j, "critical_alert", 0.6F, "%.0f open", (double)critical);
+        weigh(j, "critical_alert", 0.6F, "", (double)critical, " open");
     }
     if (warning > 0) {
-        weigh(j, "warning_alert", 0.9F, "%.0f open", (double)warning);
+        weigh(j, "warning_alert", 0.9F, "", (double)warning, " open");
     }
 }
 
@@ -92,11 +85,11 @@ static void judge(struct judgement *j, const struct hlt_device *d, struct hlt_no
     j->count = 0;
     j->health = 1.0F;
     if (d->silent) {
-        weigh(j, "silent", 0.8F, "nothing heard for %.0f s",
-              (double)(now.wall_ms - d->last_seen_ms) / 1000.0);
+        weigh(j, "silent", 0.8F, "nothing heard for ",
+              (double)(now.wall_ms - d->last_seen_ms) / 1000.0, " s");
     }
     if (d->status == HLT_STATUS_ERROR) {
-        weigh(j, "status", 0.5F, "the device reports an error");
+        weigh(j, "status", 0.5F, "the device reports an error", NAN, "");
     }
     judge_vitals(j, d->vitals);
     judge_recent(j, d);
