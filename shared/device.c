@@ -108,6 +108,9 @@ static struct hlt_device_slot *probe(const struct hlt_device_table *table, uint6
 
 struct hlt_device *hlt_device_find(const struct hlt_device_table *table, const char *id, size_t len)
 {
+    if (len > HLT_ID_MAX) { /* strangers ask with client ids of up to 64 KB: not worth hashing */
+        return NULL;
+    }
     const struct hlt_device_slot *slot = probe(table, hlt_hash(&table->key, id, len), id, len);
 
     return slot->index != 0 ? hlt_device_at(table, slot->index - 1) : NULL;
