@@ -276,7 +276,7 @@ void hlt_engine_device_topic(const struct hlt_engine *engine, const struct hlt_d
     *at++ = '/';
     at += hlt_level_encode(at, HLT_LEVEL_MAX + 1, device->id, device->id_len);
     *at++ = '/';
-    strcpy(at, leaf);
+    memcpy(at, leaf, strlen(leaf) + 1);
 }
 
 void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,

@@ -108,7 +108,8 @@ bool hlt_outbox_pop(struct hlt_outbox *box, struct hlt_action *out)
         return false;
     }
     *out = box->ring[box->head];
-    box->head = (box->head + 1) % HLT_ACTIONS_MAX;
     box->count--;
+    /* An empty ring begins at its beginning again: that is in the cache, the rest of it is not. */
+    box->head = box->count > 0 ? (box->head + 1) % HLT_ACTIONS_MAX : 0;
     return true;
 }
