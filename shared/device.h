@@ -61,7 +61,8 @@ struct hlt_device {
     uint32_t index;
     uint8_t disconnect_reason;
     bool has_token, said_online, said_availability;
-    uint16_t sessions; /* online now */
+    bool availability_due; /* it is said on the next tick */
+    uint16_t sessions;     /* online now */
     float health;
     uint32_t version, episode; /* episode: floor, of evicted alerts (DESIGN 11.13) */
     int64_t first_seen_ms, last_connect_ms, last_disconnect_ms, since_ms;

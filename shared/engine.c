@@ -13,6 +13,7 @@
 
 #define TICK_TIMERS 2000 /* wheel nodes looked at in one tick */
 #define TICK_RECORDS 256 /* records handed to the store in one tick */
+#define TICK_DUE 1000    /* devices whose availability is said in one tick */
 #define TICK_RESAY 64    /* devices whose availability is said again in one tick after the start */
 #define SILENCE_CADENCE_MIN 5 /* intervals learnt before the cadence counts */
 
@@ -314,20 +315,52 @@ struct hlt_shadow *hlt_engine_shadow(struct hlt_engine *engine)
     return engine->shadow;
 }
 
-void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device, bool again)
+static void say_availability(struct hlt_engine *engine, struct hlt_device *device)
 {
     char topic[HLT_TOPIC_MAX];
     bool online = device->sessions > 0;
 
-    if (!engine->publish_devices ||
-        (!again && device->said_availability && device->said_online == online)) {
-        return;
-    }
     device->said_availability = true;
     device->said_online = online;
     hlt_engine_device_topic(engine, device, "availability", topic);
     hlt_outbox_publish(&engine->out, topic, strdup(online ? "online" : "offline"), 1, true, false,
                        NULL);
+}
+
+static bool availability_changed(const struct hlt_engine *engine, const struct hlt_device *device)
+{
+    return engine->publish_devices &&
+           (!device->said_availability || device->said_online != (device->sessions > 0));
+}
+
+void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device)
+{
+    if (device->availability_due || !availability_changed(engine, device)) {
+        return;
+    }
+    if (engine->due_count == HLT_DUE_MAX) {
+        say_availability(engine, device);
+        return;
+    }
+    device->availability_due = true;
+    engine->due[(engine->due_first + engine->due_count++) % HLT_DUE_MAX] = device->index;
+}
+
+static void say_due(struct hlt_engine *engine)
+{
+    for (unsigned n = 0; n < TICK_DUE && engine->due_count > 0; n++) {
+        struct hlt_device *device = hlt_device_at(&engine->devices, engine->due[engine->due_first]);
+
+        engine->due_first = (engine->due_first + 1) % HLT_DUE_MAX;
+        engine->due_count--;
+        if (device == NULL || !device->availability_due) {
+            continue; /* forgotten meanwhile, and maybe another's place now */
+        }
+        device->availability_due = false;
+        if (availability_changed(engine, device)) {
+            say_availability(engine, device);
+        }
+    }
 }
 
 bool hlt_engine_may_log(struct hlt_engine *engine, struct hlt_now now)
@@ -461,8 +494,8 @@ static void resay(struct hlt_engine *engine, struct hlt_now now)
             continue;
         }
         resay_alerts(engine, device, now);
-        if (device->has_token && !device->said_availability) {
-            hlt_engine_availability(engine, device, true);
+        if (device->has_token && availability_changed(engine, device)) {
+            say_availability(engine, device);
         }
         if (device->last_seen_ms != 0) {
             hlt_health_update(engine, device, now, true);
@@ -526,6 +559,7 @@ void hlt_engine_tick(struct hlt_engine *engine, struct hlt_now now)
 {
     engine->counters.ticks++;
     ring_timers(engine, now);
+    say_due(engine);
     resay(engine, now);
     rewatch(engine, now);
     hlt_guard_tick(engine, now);

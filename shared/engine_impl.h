@@ -17,7 +17,8 @@
 #define HLT_NOTES_MAX 8
 #define HLT_LOG_BURST 20 /* refusal and denial lines a second; more are counted and told once */
 #define HLT_SESSIONS_PER_SUB 16 /* client_id_match prefix: sessions of one device */
-#define HLT_TOPIC_MAX 1024      /* bytes of a topic Haltere builds */
+#define HLT_DUE_MAX 8192   /* devices whose availability waits for a tick; more are said at once */
+#define HLT_TOPIC_MAX 1024 /* bytes of a topic Haltere builds */
 
 struct hlt_prefix {
     const char *text;
@@ -73,7 +74,9 @@ struct hlt_engine {
     bool resay_broker;             /* the broker's own restored alerts are still to be said again */
     uint32_t resay, resay_end;     /* slab entries of restored devices still to be said again */
     uint32_t rewatch, rewatch_end; /* slab entries whose silence timer is to be set again */
-    uint32_t online;               /* devices with a session online */
+    uint32_t due[HLT_DUE_MAX];     /* slab entries of devices whose availability may have changed */
+    uint32_t due_first, due_count;
+    uint32_t online; /* devices with a session online */
     int64_t log_second;
     unsigned log_lines;
     uint64_t log_held;
@@ -100,8 +103,9 @@ void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,
 /* devices/{id}/{leaf} with the id encoded. */
 void hlt_engine_device_topic(const struct hlt_engine *engine, const struct hlt_device *device,
                              const char *leaf, char out[HLT_TOPIC_MAX]);
-/* Retained online/offline, if it changed or `again`. */
-void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device, bool again);
+/* Retained online/offline, on the next tick if it has changed by then: a connection that was taken
+ * over or lasted no tick changes nothing. */
+void hlt_engine_availability(struct hlt_engine *engine, struct hlt_device *device);
 /* Set the silence timer of a device for what is known of it now. */
 void hlt_engine_watch_silence(struct hlt_engine *engine, struct hlt_device *device,
                               struct hlt_now now);

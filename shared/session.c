@@ -324,7 +324,7 @@ static void say_gone(struct hlt_engine *engine, struct hlt_session *session, str
     device->disconnect_reason = session->gone;
     hlt_engine_event(engine, now, device, "disconnected", hlt_disconnect_word(session->gone),
                      session->client_id);
-    hlt_engine_availability(engine, device, false);
+    hlt_engine_availability(engine, device);
     hlt_engine_dirty(engine, device);
 }
 
@@ -411,7 +411,7 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     engine->counters.logins++;
     hlt_keyuse_count(engine->keys, claims->kid, claims->alg, now.wall_ms);
     hlt_engine_event(engine, now, device, "connected", NULL, session->client_id);
-    hlt_engine_availability(engine, device, false);
+    hlt_engine_availability(engine, device);
     hlt_engine_watch_silence(engine, device, now);
     hlt_health_update(engine, device, now, true);
     hlt_session_timer(engine, session, now);

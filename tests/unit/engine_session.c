@@ -1,4 +1,5 @@
 /* engine_session.c - how sessions begin, end and are remembered. */
+#include "../../shared/engine_impl.h"
 #include "../../shared/jsonpull.h"
 #include "fixture.h"
 
@@ -11,6 +12,7 @@ Test(session, a_login_is_told_on_event_and_availability)
     fx_begin(&fx, NULL, NULL, NULL, true);
     fx_login(&fx, "pump", 3600, NULL);
     cr_expect(fx_count(&fx, "devices/pump/event", "\"connected\"") == 1);
+    fx_advance(&fx, 20);
     cr_expect_str_eq(fx_last(&fx, "devices/pump/availability"), "online");
     cr_expect(hlt_engine_id_reserved(fx.engine, "pump"));
     cr_expect(!hlt_engine_id_reserved(fx.engine, "stranger"));
@@ -137,6 +139,37 @@ Test(session, a_take_over_is_told_and_the_old_connections_end_is_ignored)
     fx_advance(&fx, 500);
     cr_expect(s->online);
     cr_expect_str_eq(fx_last(&fx, "devices/pump/availability"), "online");
+    fx_end(&fx);
+}
+
+Test(session, availability_says_what_is_left_at_the_tick)
+{
+    fx_begin(&fx, NULL, NULL, NULL, true);
+    struct hlt_session *s = fx_login(&fx, "pump", 3600, NULL);
+    fx_advance(&fx, 100);
+    fx_forget_said(&fx);
+    fx_login(&fx, "pump", 3600, NULL); /* taken over: it was never away */
+    fx_advance(&fx, 100);
+    cr_expect(fx_count(&fx, "devices/pump/event", "duplicate_client_id") == 1);
+    cr_expect(fx_count(&fx, "devices/pump/availability", NULL) == 0);
+    hlt_engine_logout(fx.engine, fx.now, s->client, "pump", -1);
+    fx_advance(&fx, 500);
+    cr_expect(fx_count(&fx, "devices/pump/availability", NULL) == 1);
+    for (int i = 0; i < HLT_DUE_MAX + 10; i++) { /* more than may wait: none is lost */
+        char id[16];
+        snprintf(id, sizeof(id), "d%d", i);
+        fx_login(&fx, id, 3600, NULL);
+        fx_forget_said(&fx);
+    }
+    for (int i = 0; i < 20; i++) {
+        fx_advance(&fx, 20);
+        fx_forget_said(&fx);
+    }
+    for (int i = 0; i < HLT_DUE_MAX + 10; i++) {
+        char topic[48];
+        snprintf(topic, sizeof(topic), "devices/d%d/availability", i);
+        cr_assert(hlt_engine_retained_is_ours(fx.engine, topic, "online", 6), "%s", topic);
+    }
     fx_end(&fx);
 }
 
@@ -328,6 +361,7 @@ Test(own_topics, only_what_we_said_last_counts_as_retained)
     fx_begin(&fx, NULL, NULL, NULL, true);
     struct hlt_session *s = fx_login(&fx, "d 1", 3600, NULL);
     fx_reading(&fx, s, "temperature", 95);
+    fx_advance(&fx, 20);
     static const char *const topics[] = {"devices/d%201/health", "devices/d%201/availability",
                                          "alerts/active/d%201/temperature_high:temperature"};
     for (size_t i = 0; i < 3; i++) {
