@@ -22,6 +22,10 @@
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 16384       /* OpenSSL verifies no longer ones */
 #define RSA_EXPONENT_BITS_MAX 64 /* OpenSSL: no longer ones above 3072 bits */
+/* 2^448 - 2^224 - 1 */
+#define ED448_P                                                                                    \
+    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFE"                                     \
+    "FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF"
 
 /* Where a problem is. */
 struct place {
@@ -164,22 +168,49 @@ static bool judge_rsa(const EVP_PKEY *pkey, unsigned bits, const struct place *p
     return good;
 }
 
+/* OpenSSL takes any bytes of the right length for an Edwards key. Under a point of small order
+ * signatures are valid that nobody made. */
+static bool judge_ed25519(const EVP_PKEY *pkey)
+{
+    unsigned char point[crypto_core_ed25519_BYTES];
+    size_t len = sizeof(point);
+
+    return EVP_PKEY_get_raw_public_key(pkey, point, &len) == 1 &&
+           crypto_core_ed25519_is_valid_point(point) == 1;
+}
+
+/* The points of order 1, 2 and 4 are those with y of 1, -1 and 0 (RFC 8032 section 5.2: x^2 + y^2 =
+ * 1 + d x^2 y^2), so y must lie strictly between 1 and p - 1. One off the curve verifies nothing.
+ */
+static bool judge_ed448(const EVP_PKEY *pkey)
+{
+    unsigned char point[57]; /* y in 56 bytes, lowest first, then the sign of x */
+    size_t len = sizeof(point);
+    BIGNUM *p = NULL, *y = NULL;
+    bool good = EVP_PKEY_get_raw_public_key(pkey, point, &len) == 1 && len == sizeof(point) &&
+                (point[56] & 0x7fU) == 0 && (y = BN_lebin2bn(point, 56, NULL)) != NULL &&
+                BN_hex2bn(&p, ED448_P) > 0 && BN_sub_word(p, 1) == 1;
+
+    good = good && !BN_is_zero(y) && !BN_is_one(y) && BN_cmp(y, p) < 0;
+    BN_free(y);
+    BN_free(p);
+    return good;
+}
+
 static bool judge_point(EVP_PKEY *pkey, const struct place *place)
 {
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new(pkey, NULL);
-    unsigned char point[64];
-    size_t len = sizeof(point);
     bool good = context != NULL && EVP_PKEY_public_check(context) == 1;
 
-    /* OpenSSL takes any 32 bytes for an Ed25519 key; under a point of small order signatures are
-     * valid that nobody made. */
     if (good && EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED25519) {
-        good = EVP_PKEY_get_raw_public_key(pkey, point, &len) == 1 &&
-               crypto_core_ed25519_is_valid_point(point) == 1;
+        good = judge_ed25519(pkey);
+    } else if (good && EVP_PKEY_get_base_id(pkey) == EVP_PKEY_ED448) {
+        good = judge_ed448(pkey);
     }
     EVP_PKEY_CTX_free(context);
     if (!good) {
-        TELL(place, "%sthe public key is not a point of its curve; export it again", place->name);
+        TELL(place, "%sthe public key is not a usable point of its curve; export it again",
+             place->name);
     }
     return good;
 }

@@ -539,10 +539,10 @@ Test(keyset, points_off_the_curve_and_of_small_order_are_refused)
     /* the identity and a point of order 8: anybody can sign for them */
     refused("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
             "AAA\"}",
-            "not a point");
+            "not a usable point");
     refused("{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"xxdqcD1N2E-6PAt2DRBnDyogU_"
             "osOczGTsf9d5KsA3o\"}",
-            "not a point");
+            "not a usable point");
 }
 
 Test(keyset, members_are_strict)
