@@ -13,6 +13,8 @@
 #define REQUEST_MAX ((size_t)64 * 1024)
 #define COMMANDS_MAX 32
 #define COMMAND_NAME_MAX 64 /* echoed in the response */
+#define PAGE_DEFAULT 1000   /* entries in one answer: some 200 KB */
+#define PAGE_MAX 10000
 
 struct request {
     struct plugin *self;
@@ -41,6 +43,33 @@ static bool well_formed(const char *text, size_t len)
         event = hlt_json_next(&reader);
     } while (event != HLT_JSON_DONE && event != HLT_JSON_ERROR);
     return event == HLT_JSON_DONE;
+}
+
+/* --- pages --- */
+
+const char *hlt_page_read(struct hlt_page *out, const cJSON *command)
+{
+    const cJSON *after = cJSON_GetObjectItemCaseSensitive(command, "after");
+    const cJSON *limit = cJSON_GetObjectItemCaseSensitive(command, "limit");
+
+    if ((after != NULL && (!cJSON_IsNumber(after) || !(after->valuedouble >= 0))) ||
+        (limit != NULL && (!cJSON_IsNumber(limit) ||
+                           !(limit->valuedouble >= 1 && limit->valuedouble <= PAGE_MAX)))) {
+        return "after must be an answer's next, limit 1 to 10000";
+    }
+    *out = (struct hlt_page){
+        .after = after != NULL ? after->valuedouble : 0,
+        .left = limit != NULL ? (unsigned)limit->valuedouble : PAGE_DEFAULT,
+    };
+    return NULL;
+}
+
+void hlt_page_end(cJSON *data, size_t total, double next)
+{
+    (void)cJSON_AddNumberToObject(data, "total", (double)total);
+    if (next > 0) {
+        (void)cJSON_AddNumberToObject(data, "next", next);
+    }
 }
 
 /* --- commands: NULL when done, else what went wrong --- */
@@ -157,7 +186,7 @@ static const char *cmd_revocations(struct request *request)
 
 static const char *cmd_list_bans(struct request *request)
 {
-    return hlt_command_list_bans(request->self, request->now, &request->data);
+    return hlt_command_list_bans(request->self, request->now, request->command, &request->data);
 }
 
 static const char *cmd_add_ban(struct request *request)

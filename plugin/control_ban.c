@@ -5,8 +5,6 @@
 #include "../shared/text.h"
 #include "control_ban.h"
 
-#define LISTED_MAX 1000 /* of the response; `haltere ban list` shows all */
-
 static const char *text_of(const cJSON *object, const char *name)
 {
     return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
@@ -73,28 +71,35 @@ const char *hlt_command_remove_ban(struct plugin *self, struct hlt_now now, cons
     return hlt_engine_unban(self->engine, now, &subject) == HLT_OK ? NULL : "no such ban";
 }
 
-const char *hlt_command_list_bans(struct plugin *self, struct hlt_now now, cJSON **data)
+/* From the highest index down: a ban that goes while somebody turns the pages is replaced by the
+ * highest, so that one may come twice but none is left out. */
+const char *hlt_command_list_bans(struct plugin *self, struct hlt_now now, const cJSON *command,
+                                  cJSON **data)
 {
     const struct hlt_ban *ban;
-    size_t total = 0;
-    int listed = 0;
+    struct hlt_page page;
+    size_t held = 0, total = 0;
+    const char *wrong = hlt_page_read(&page, command);
 
+    if (wrong != NULL) {
+        return wrong;
+    }
+    for (; (ban = hlt_engine_ban_at(self->engine, held)) != NULL; held++) {
+        total += now.mono_ms < ban->until_mono_ms; /* else over, waiting to be swept out */
+    }
+    size_t at = page.after > 0 && page.after < (double)held ? (size_t)page.after : held;
     *data = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(*data, "bans");
-    for (size_t i = 0; (ban = hlt_engine_ban_at(self->engine, i)) != NULL; i++) {
-        if (now.mono_ms >= ban->until_mono_ms) {
-            continue; /* over, waiting to be swept out */
-        }
-        total++;
-        if (listed < LISTED_MAX) {
-            (void)cJSON_AddItemToArray(list, hlt_ban_json(ban));
-            listed++;
-        }
-    }
-    if (list == NULL || cJSON_AddNumberToObject(*data, "total", (double)total) == NULL) {
-        cJSON_Delete(*data);
-        *data = NULL;
+    if (list == NULL) {
         return "not enough memory";
     }
+    for (; at > 0 && page.left > 0; at--) {
+        ban = hlt_engine_ban_at(self->engine, at - 1);
+        if (now.mono_ms < ban->until_mono_ms) {
+            (void)cJSON_AddItemToArray(list, hlt_ban_json(ban));
+            page.left--;
+        }
+    }
+    hlt_page_end(*data, total, (double)at);
     return NULL;
 }

@@ -12,7 +12,9 @@ const char *hlt_command_add_ban(struct plugin *self, struct hlt_now now, const c
                                 const cJSON *command);
 /* {"command":"removeBan","address"?,"deviceId"?} */
 const char *hlt_command_remove_ban(struct plugin *self, struct hlt_now now, const cJSON *command);
-/* *data: {"bans":[...],"total":N}, owned by the caller. */
-const char *hlt_command_list_bans(struct plugin *self, struct hlt_now now, cJSON **data);
+/* {"command":"listBans","after"?,"limit"?}; *data: {"bans":[...],"total":N,"next"?}, owned by the
+ * caller. */
+const char *hlt_command_list_bans(struct plugin *self, struct hlt_now now, const cJSON *command,
+                                  cJSON **data);
 
 #endif

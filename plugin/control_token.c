@@ -6,9 +6,6 @@
 #include "../shared/text.h"
 #include "plugin.h"
 
-#define LIST_DEFAULT 1000 /* entries in one answer: some 200 KB */
-#define LIST_MAX 10000
-
 static const cJSON *member(const cJSON *command, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(command, name);
@@ -106,68 +103,44 @@ const char *hlt_control_unrevoke(struct plugin *self, struct hlt_now now, const 
 
 struct listing {
     cJSON *array;
-    double skip, left;
+    struct hlt_page page;
+    double next; /* the last one listed, if there are more; else 0 */
+    uint64_t last;
 };
-
-static void add_date(cJSON *object, const char *name, int64_t unix_ms)
-{
-    char date[HLT_DATE_BYTES];
-
-    hlt_date_format(unix_ms, date);
-    (void)cJSON_AddStringToObject(object, name, date);
-}
 
 static bool add_entry(void *context, const struct hlt_revocation *revocation)
 {
     struct listing *listing = context;
-    cJSON *entry;
 
-    if (listing->skip >= 1.0) {
-        listing->skip -= 1.0;
+    if ((double)revocation->order <= listing->page.after) {
         return true;
     }
-    entry = cJSON_CreateObject();
-    (void)cJSON_AddStringToObject(
-        entry,
-        revocation->kind == HLT_REVOKE_BEFORE ? "sub" : hlt_revoke_kind_word(revocation->kind),
-        revocation->id);
-    if (revocation->kind == HLT_REVOKE_BEFORE) {
-        add_date(entry, "issuedBefore", revocation->before_s * 1000);
+    if (listing->page.left == 0) {
+        listing->next = (double)listing->last;
+        return false;
     }
-    add_date(entry, "created", revocation->created_ms);
-    if (revocation->expires_ms != INT64_MAX) {
-        add_date(entry, "expires", revocation->expires_ms);
-    }
-    if (revocation->reason[0] != '\0') {
-        (void)cJSON_AddStringToObject(entry, "reason", revocation->reason);
-    }
-    (void)cJSON_AddStringToObject(entry, "by", revocation->by);
-    (void)cJSON_AddItemToArray(listing->array, entry);
-    listing->left -= 1.0;
-    return listing->left >= 1.0;
+    (void)cJSON_AddItemToArray(listing->array, hlt_revocation_json(revocation));
+    listing->page.left--;
+    listing->last = revocation->order;
+    return true;
 }
 
 const char *hlt_control_revocations(struct plugin *self, const cJSON *command, cJSON **data)
 {
     const struct hlt_revocations *table = hlt_engine_revocations(self->engine);
-    const cJSON *offset = member(command, "offset");
-    const cJSON *limit = member(command, "limit");
-    struct listing listing = {.skip = 0, .left = LIST_DEFAULT};
+    struct listing listing = {.next = 0};
+    const char *wrong = hlt_page_read(&listing.page, command);
 
-    if ((offset != NULL && (!cJSON_IsNumber(offset) || offset->valuedouble < 0)) ||
-        (limit != NULL &&
-         (!cJSON_IsNumber(limit) || limit->valuedouble < 1 || limit->valuedouble > LIST_MAX))) {
-        return "offset must be 0 or more, limit 1 to 10000";
+    if (wrong != NULL) {
+        return wrong;
     }
-    listing.skip = offset != NULL ? offset->valuedouble : 0;
-    listing.left = limit != NULL ? limit->valuedouble : LIST_DEFAULT;
     *data = cJSON_CreateObject();
     listing.array = cJSON_AddArrayToObject(*data, "revocations");
     if (listing.array == NULL) {
         return "not enough memory";
     }
-    (void)cJSON_AddNumberToObject(*data, "total", table->count[0]);
     hlt_revocations_each(table, add_entry, &listing);
+    hlt_page_end(*data, table->count[0], listing.next);
     return NULL;
 }
 

@@ -105,6 +105,17 @@ static inline enum hlt_acl_compat hlt_plugin_compat(const struct hlt_options *op
                : HLT_ACL_2_0;
 }
 
+/* --- control.c: lists that are given in pages --- */
+/* The part of a list that a command asks for. */
+struct hlt_page {
+    double after;  /* `next` of the answer before this one; 0: from the beginning */
+    unsigned left; /* entries still wanted */
+};
+/* Read `after` and `limit`. NULL, or what is wrong with them. */
+const char *hlt_page_read(struct hlt_page *out, const cJSON *command);
+/* Add `total` and, unless it is 0, `next` to the answer. */
+void hlt_page_end(cJSON *data, size_t total, double next);
+
 /* --- control_token.c: commands about tokens; NULL when done, else what went wrong (a text that
  * lives until the next command) --- */
 const char *hlt_control_revoke(struct plugin *self, struct hlt_now now, const char *by,

@@ -1,6 +1,7 @@
 /* revocation.c - the table of barred tokens: hashed by (kind, id), listed by age for the sweep. */
 #include "revocation.h"
 
+#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@ struct hlt_revoke_entry {
     struct hlt_revoke_entry *older, *newer;
     struct hlt_revoke_entry *next_dirty;
     int64_t before_s, created_ms, expires_ms;
+    uint64_t order;
     size_t id_len, reason_len;
     uint8_t kind;
     bool dirty, removed;
@@ -48,6 +50,7 @@ static void shown(const struct hlt_revoke_entry *entry, struct hlt_revocation *o
         .expires_ms = entry->expires_ms,
         .reason = entry->text + entry->id_len + 1,
         .by = entry->text + entry->id_len + 1 + entry->reason_len + 1,
+        .order = entry->order,
     };
 }
 
@@ -82,6 +85,7 @@ void hlt_revocations_free(struct hlt_revocations *table)
 
 static void list_append(struct hlt_revocations *table, struct hlt_revoke_entry *entry)
 {
+    entry->order = ++table->order;
     entry->older = table->newest;
     if (table->newest != NULL) {
         table->newest->newer = entry;
@@ -318,6 +322,37 @@ void hlt_revocations_each(const struct hlt_revocations *table, hlt_revocations_e
             return;
         }
     }
+}
+
+static void add_date(cJSON *object, const char *name, int64_t unix_ms)
+{
+    char date[HLT_DATE_BYTES];
+
+    hlt_date_format(unix_ms, date);
+    (void)cJSON_AddStringToObject(object, name, date);
+}
+
+struct cJSON *hlt_revocation_json(const struct hlt_revocation *revocation)
+{
+    bool before = revocation->kind == HLT_REVOKE_BEFORE;
+    cJSON *json = cJSON_CreateObject();
+
+    (void)cJSON_AddStringToObject(json, before ? "sub" : hlt_revoke_kind_word(revocation->kind),
+                                  revocation->id);
+    if (before) {
+        add_date(json, "issuedBefore", revocation->before_s * 1000);
+    }
+    add_date(json, "created", revocation->created_ms);
+    if (revocation->expires_ms != INT64_MAX) {
+        add_date(json, "expires", revocation->expires_ms);
+    }
+    if (revocation->reason[0] != '\0') {
+        (void)cJSON_AddStringToObject(json, "reason", revocation->reason);
+    }
+    if (revocation->by[0] != '\0') {
+        (void)cJSON_AddStringToObject(json, "by", revocation->by);
+    }
+    return json;
 }
 
 /* --- the store --- */

@@ -19,6 +19,7 @@ struct hlt_revocation {
     int64_t expires_ms; /* bars nothing from then on; INT64_MAX: never ends */
     const char *reason; /* "" if none; at most HLT_REVOKE_REASON_MAX bytes are kept */
     const char *by;     /* who ordered it */
+    uint64_t order;     /* its place in the list, from 1: only grows; 0 outside of a table */
 };
 
 struct hlt_revoke_entry; /* inside */
@@ -30,6 +31,7 @@ struct hlt_revocations {
     uint32_t max, held;                    /* entries in memory, those being removed included */
     uint32_t count[HLT_REVOKE_BEFORE + 1]; /* in force, by kind; [0]: all */
     uint64_t generation;                   /* grows whenever the answer for some token may change */
+    uint64_t order;                        /* of the newest */
     struct hlt_revoke_entry *oldest, *newest, *cursor;
     struct hlt_revoke_entry *dirty, **dirty_tail;
     bool kept; /* a store takes what is dirty; else nothing waits for it */
@@ -61,6 +63,9 @@ void hlt_revocations_sweep(struct hlt_revocations *table, int64_t wall_ms, unsig
 typedef bool hlt_revocations_each_fn(void *context, const struct hlt_revocation *revocation);
 void hlt_revocations_each(const struct hlt_revocations *table, hlt_revocations_each_fn *each,
                           void *context);
+
+/* {"jti"|"sub"|"kid","issuedBefore"?,"created","expires"?,"reason"?,"by"?}; NULL without memory. */
+struct cJSON *hlt_revocation_json(const struct hlt_revocation *revocation);
 
 /* The next entry the store has not got. `*removed`: it is to be deleted there. False: none. */
 bool hlt_revocations_unsaved(const struct hlt_revocations *table, struct hlt_revocation *out,
