@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <mosquitto.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "../shared/base64url.h"
@@ -22,7 +24,11 @@ struct talk {
     const char *document;
     char *response;
     struct hlt_err *err;
-    bool failed; /* err says why */
+    bool failed;      /* err says why */
+    bool tls;         /* we speak it */
+    bool connected;   /* the broker has answered the login */
+    bool explained;   /* `logged` is in our words */
+    char logged[192]; /* what the library complained of, "" if of nothing */
 };
 
 static int64_t mono_ms(void)
@@ -35,20 +41,39 @@ static int64_t mono_ms(void)
 
 /* --- options --- */
 
+static bool read_port(int *out, const char *text)
+{
+    char *end = NULL;
+    long number = strtol(text, &end, 10);
+
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < 1 || number > 65535) {
+        (void)hlt_cli_fail(HLT_EXIT_USAGE, "--port '%s' is not a number from 1 to 65535", text);
+        return false;
+    }
+    *out = (int)number;
+    return true;
+}
+
 bool hlt_admin_from(struct hlt_admin *out, const char *const *values)
 {
-    const char *port = values[1];
-    char *end = NULL;
+    enum { HOST, PORT, CAFILE, CERT, KEY, TOKEN, CLIENT_ID };
 
-    *out = (struct hlt_admin){
-        .host = values[0], .cafile = values[2], .token_file = values[3], .client_id = values[4]};
-    if (port != NULL) {
-        long number = strtol(port, &end, 10);
-        if (port[0] < '0' || port[0] > '9' || *end != '\0' || number < 1 || number > 65535) {
-            (void)hlt_cli_fail(HLT_EXIT_USAGE, "--port '%s' is not a number from 1 to 65535", port);
-            return false;
-        }
-        out->port = (int)number;
+    *out = (struct hlt_admin){.host = values[HOST],
+                              .cafile = values[CAFILE],
+                              .cert = values[CERT],
+                              .key = values[KEY],
+                              .token_file = values[TOKEN],
+                              .client_id = values[CLIENT_ID]};
+    if (values[PORT] != NULL && !read_port(&out->port, values[PORT])) {
+        return false;
+    }
+    if ((out->cert == NULL) != (out->key == NULL)) {
+        (void)hlt_cli_fail(HLT_EXIT_USAGE, "give --cert and --key together");
+        return false;
+    }
+    if (out->cert != NULL && out->cafile == NULL) {
+        (void)hlt_cli_fail(HLT_EXIT_USAGE, "--cert goes with --cafile, which turns TLS on");
+        return false;
     }
     if (out->token_file == NULL) {
         (void)hlt_cli_fail(HLT_EXIT_USAGE,
@@ -56,6 +81,16 @@ bool hlt_admin_from(struct hlt_admin *out, const char *const *values)
         return false;
     }
     return true;
+}
+
+bool hlt_admin_named(const char *const *values)
+{
+    for (int i = 0; i < HLT_ADMIN_OPTION_COUNT; i++) {
+        if (values[i] != NULL) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* --- who we are --- */
@@ -99,18 +134,78 @@ static char *read_token(const char *path, struct hlt_err *err)
 
 /* --- what the broker says --- */
 
+/* What the library's words about TLS mean for whoever gave the command; NULL: no more than they
+ * say.
+ */
+static const char *meaning(const char *text)
+{
+    static const struct {
+        const char *words, *meaning;
+    } rows[] = {
+        {"host name verification", "the broker's certificate is for another name than --host"},
+        {"certificate verify failed", "the broker's certificate is not vouched for by --cafile, or "
+                                      "out of its time"},
+        {"certificate required", "the broker asks for a certificate: give --cert and --key"},
+        {"unknown ca", "the broker does not accept the certificate of --cert"},
+        {"unexpected eof", "no TLS is spoken there: leave --cafile out, or name the TLS port"},
+        {"wrong version number",
+         "no TLS is spoken there: leave --cafile out, or name the TLS port"},
+        {"key values mismatch", "--key is not the key of --cert"},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strstr(text, rows[i].words) != NULL) {
+            return rows[i].meaning;
+        }
+    }
+    return NULL;
+}
+
+/* Keeps the first line that we can explain, else the first: the library's result codes say less. */
+static void on_log(struct mosquitto *mosq, void *context, int level, const char *text)
+{
+    struct talk *talk = context;
+    const char *known = level == MOSQ_LOG_ERR ? meaning(text) : NULL;
+
+    (void)mosq;
+    if (known != NULL && !talk->explained) {
+        talk->explained = true;
+        (void)snprintf(talk->logged, sizeof(talk->logged), "%s", known);
+    } else if (level == MOSQ_LOG_ERR && talk->logged[0] == '\0') {
+        (void)snprintf(talk->logged, sizeof(talk->logged), "%s", text);
+    }
+}
+
 static void fail(struct talk *talk, const char *what, const char *why)
 {
     if (!talk->failed) {
         talk->failed = true;
-        (void)hlt_fail(talk->err, HLT_EIO, "%s: %s", what, why);
+        (void)hlt_fail(talk->err, HLT_EIO, "%s: %s", what,
+                       talk->logged[0] != '\0' ? talk->logged : why);
     }
+}
+
+#define NO_TLS                                                                                     \
+    "TLS failed: is it spoken on that port, and does the broker ask for a certificate (--cert)?"
+
+/* Why the connection ended. A broker that wants another certificate may close before its words
+ * about it were read. */
+static const char *why_ended(const struct talk *talk, int rc)
+{
+    bool cut = rc == MOSQ_ERR_CONN_LOST || rc == MOSQ_ERR_TLS ||
+               (rc == MOSQ_ERR_ERRNO && (errno == EPROTO || errno == ECONNRESET || errno == EPIPE));
+
+    if (cut && !talk->connected) {
+        return talk->tls ? NO_TLS : "if it listens for TLS there, give --cafile";
+    }
+    return rc == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(rc);
 }
 
 static void on_connect(struct mosquitto *mosq, void *context, int rc)
 {
     struct talk *talk = context;
 
+    talk->connected = true;
     if (rc != 0) {
         fail(talk, "the broker refuses the token",
              "its log says why (signature, expiry, audience, revocation, ban)");
@@ -147,11 +242,22 @@ static void on_disconnect(struct mosquitto *mosq, void *context, int rc)
 
     (void)mosq;
     if (talk->response == NULL) {
-        fail(talk, "the broker closed the connection before it answered", mosquitto_strerror(rc));
+        fail(talk, "the broker closed the connection before it answered", why_ended(talk, rc));
     }
 }
 
 /* --- the talk --- */
+
+/* Said here by name: the library only calls its arguments invalid. */
+static bool readable(const struct hlt_admin *where, struct talk *talk)
+{
+    talk->failed =
+        hlt_file_check(where->cafile, HLT_FILE_PUBLIC, talk->err) != HLT_OK ||
+        (where->cert != NULL &&
+         hlt_file_check(where->cert, HLT_FILE_PUBLIC, talk->err) != HLT_OK) ||
+        (where->key != NULL && hlt_file_check(where->key, HLT_FILE_SECRET, talk->err) != HLT_OK);
+    return !talk->failed;
+}
 
 static bool set_up(struct mosquitto *mosq, const struct hlt_admin *where, const char *user,
                    const char *token, struct talk *talk)
@@ -159,6 +265,7 @@ static bool set_up(struct mosquitto *mosq, const struct hlt_admin *where, const 
     int rc;
 
     mosquitto_connect_callback_set(mosq, on_connect);
+    mosquitto_log_callback_set(mosq, on_log);
     mosquitto_message_callback_set(mosq, on_message);
     mosquitto_disconnect_callback_set(mosq, on_disconnect);
     rc = mosquitto_username_pw_set(mosq, user, token);
@@ -166,14 +273,27 @@ static bool set_up(struct mosquitto *mosq, const struct hlt_admin *where, const 
         fail(talk, "cannot use the token", mosquitto_strerror(rc));
         return false;
     }
-    if (where->cafile != NULL) {
-        rc = mosquitto_tls_set(mosq, where->cafile, NULL, NULL, NULL, NULL);
+    if (talk->tls) {
+        if (!readable(where, talk)) {
+            return false;
+        }
+        rc = mosquitto_tls_set(mosq, where->cafile, NULL, where->cert, where->key, NULL);
         if (rc != MOSQ_ERR_SUCCESS) {
             fail(talk, where->cafile, mosquitto_strerror(rc));
             return false;
         }
     }
     return true;
+}
+
+/* The library (2.0.11) overlooks a connection that was refused while it speaks TLS. */
+static bool hung_up(int sock)
+{
+    struct pollfd seen = {.fd = sock, .events = POLLIN};
+    char byte;
+
+    return poll(&seen, 1, 0) > 0 && (seen.revents & POLLHUP) != 0 &&
+           recv(sock, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
 }
 
 /* Until there is an answer, a failure or no time left. Not mosquitto_connect(): it waits for a host
@@ -193,9 +313,12 @@ static void converse(struct mosquitto *mosq, const struct hlt_admin *where, stru
             fail(talk, what, "no answer in time; is Haltere's plugin loaded there?");
         }
         rc = mosquitto_loop(mosq, LOOP_MS, 1);
+        if (rc == MOSQ_ERR_SUCCESS && talk->response == NULL && hung_up(mosquitto_socket(mosq))) {
+            fail(talk, what, "the connection was refused or cut off; is TLS spoken on that port?");
+        }
     }
     if (rc != MOSQ_ERR_SUCCESS && talk->response == NULL) {
-        fail(talk, what, rc == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(rc));
+        fail(talk, what, why_ended(talk, rc));
     }
     (void)mosquitto_disconnect(mosq);
     (void)mosquitto_loop(mosq, 0, 1);
@@ -204,7 +327,8 @@ static void converse(struct mosquitto *mosq, const struct hlt_admin *where, stru
 char *hlt_admin_request(const struct hlt_admin *where, const char *document, struct hlt_err *err)
 {
     struct hlt_err ignored = {""};
-    struct talk talk = {.document = document, .err = err != NULL ? err : &ignored};
+    struct talk talk = {
+        .document = document, .err = err != NULL ? err : &ignored, .tls = where->cafile != NULL};
     char sub[HLT_ID_MAX + 1];
     char *token = read_token(where->token_file, talk.err);
 
@@ -288,5 +412,46 @@ int hlt_admin_command(const struct hlt_admin *where, cJSON *command, cJSON **dat
     free(answer);
     code = judge(response, data);
     cJSON_Delete(response);
+    return code;
+}
+
+/* Move the page's entries to `all`; false if there are none. */
+static bool take_page(cJSON *all, const cJSON *data, const char *member)
+{
+    cJSON *page = cJSON_GetObjectItemCaseSensitive(data, member);
+    bool some = page != NULL && page->child != NULL;
+    cJSON *entry;
+
+    while (page != NULL && (entry = cJSON_DetachItemFromArray(page, 0)) != NULL) {
+        (void)cJSON_AddItemToArray(all, entry);
+    }
+    return some;
+}
+
+int hlt_admin_list(const struct hlt_admin *where, const char *name, const char *member,
+                   cJSON **list)
+{
+    cJSON *all = cJSON_CreateArray(), *data = NULL;
+    double after = 0;
+    int code = HLT_EXIT_OK;
+    bool more = true;
+
+    while (code == HLT_EXIT_OK && more) {
+        cJSON *command = cJSON_CreateObject();
+        (void)cJSON_AddStringToObject(command, "command", name);
+        if (after > 0) {
+            (void)cJSON_AddNumberToObject(command, "after", after);
+        }
+        code = hlt_admin_command(where, command, &data);
+        const cJSON *next = cJSON_GetObjectItemCaseSensitive(data, "next");
+        more = take_page(all, data, member) && cJSON_IsNumber(next);
+        after = more ? next->valuedouble : 0;
+        cJSON_Delete(data);
+    }
+    if (code != HLT_EXIT_OK) {
+        cJSON_Delete(all);
+        all = NULL;
+    }
+    *list = all;
     return code;
 }

@@ -1,128 +1,95 @@
-/* ban.c - `haltere ban`: who may not log in. Read from the store, changed through the broker. */
+/* ban.c - `haltere ban`: who may not log in. Listed from the store or by the broker, changed
+ * through the broker. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "../shared/ban.h"
-#include "admin.h"
-#include "reader.h"
+#include "listing.h"
 
-struct list {
-    struct hlt_ban *ban;
-    size_t count, room;
-    uint64_t damaged;
-    int64_t now_ms;
-};
+/* --- list --- */
 
-static bool collect(void *context, const void *key, size_t key_len, const void *value, size_t len)
+static cJSON *entry(const void *key, size_t key_len, const void *value, size_t len, int64_t now_ms,
+                    bool *damaged)
 {
-    struct list *list = context;
     struct hlt_ban ban;
     const void *data;
     size_t data_len;
 
-    if (hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK ||
-        hlt_ban_record_read(&ban, key, key_len, data, data_len) != HLT_OK) {
-        list->damaged++;
-        return true;
-    }
-    if (ban.until_ms <= list->now_ms) {
-        return true; /* over; the broker takes it out when it looks */
-    }
-    if (list->count == list->room) {
-        list->room = list->room > 0 ? list->room * 2 : 64;
-        list->ban = hlt_cli_resize(list->ban, list->room * sizeof(*list->ban));
-    }
-    list->ban[list->count++] = ban;
-    return true;
+    *damaged = hlt_blob_record_read(&data, &data_len, value, len) != HLT_OK ||
+               hlt_ban_record_read(&ban, key, key_len, data, data_len) != HLT_OK;
+    return !*damaged && ban.until_ms > now_ms ? hlt_ban_json(&ban) : NULL;
 }
 
+/* Newest first: the dates are all of one length. */
 static int by_age(const void *left, const void *right)
 {
-    const struct hlt_ban *a = left, *b = right;
+    const cJSON *const *a = left, *const *b = right;
 
-    return a->since_ms > b->since_ms ? -1 : a->since_ms < b->since_ms;
+    return strcmp(hlt_listing_text(*b, "since", ""), hlt_listing_text(*a, "since", ""));
 }
 
-static void print_table(const struct list *list)
+/* How long from `since` to `until`; either may be NULL: now. */
+static void span(char out[24], const char *since, const char *until, int64_t now_ms)
+{
+    int64_t from_ms = now_ms, to_ms = now_ms;
+
+    (void)(since != NULL && hlt_date_parse(since, strlen(since), &from_ms));
+    (void)(until != NULL && hlt_date_parse(until, strlen(until), &to_ms));
+    hlt_cli_age(to_ms - from_ms, out);
+}
+
+static void print_row(struct hlt_table *table, const cJSON *ban, int64_t now_ms)
+{
+    const char *until = hlt_listing_text(ban, "until", NULL);
+    char age[24], left[24] = "for ever";
+
+    span(age, hlt_listing_text(ban, "since", NULL), NULL, now_ms);
+    if (until != NULL) {
+        span(left, NULL, until, now_ms);
+    }
+    hlt_table_cell(table, "%s", hlt_listing_text(ban, "kind", ""));
+    hlt_table_cell(table, "%s", hlt_listing_text(ban, "address", ""));
+    hlt_table_cell(table, "%s", hlt_listing_text(ban, "deviceId", ""));
+    hlt_table_cell(table, "%s", age);
+    hlt_table_cell(table, "%s", left);
+    hlt_table_cell(table, "%s", hlt_listing_text(ban, "author", ""));
+    hlt_table_cell(table, "%s", hlt_listing_text(ban, "reason", ""));
+}
+
+static void print_table(const cJSON *list, int64_t now_ms)
 {
     static const char *const heads[] = {"<KIND", "<ADDRESS", "<DEVICE", ">AGE",
                                         ">LEFT", "<AUTHOR",  "<REASON"};
     struct hlt_table *table = hlt_table_new(heads, sizeof(heads) / sizeof(heads[0]));
+    size_t count = 0, room = (size_t)cJSON_GetArraySize(list) + 1;
+    const cJSON **ban = hlt_cli_resize(NULL, room * sizeof(*ban)), *item;
 
-    for (size_t i = 0; i < list->count; i++) {
-        const struct hlt_ban *ban = &list->ban[i];
-        char address[HLT_ADDRESS_TEXT], age[24], left[24] = "for ever";
-        hlt_address_format(&ban->subject.address, address);
-        hlt_cli_age(list->now_ms - ban->since_ms, age);
-        if (ban->until_ms != HLT_BAN_FOREVER) {
-            hlt_cli_age(ban->until_ms - list->now_ms, left);
-        }
-        hlt_table_cell(table, "%s", hlt_ban_kind_word(ban->subject.kind));
-        hlt_table_cell(table, "%s", address);
-        hlt_table_cell(table, "%s", ban->subject.id);
-        hlt_table_cell(table, "%s", age);
-        hlt_table_cell(table, "%s", left);
-        hlt_table_cell(table, "%s", ban->author);
-        hlt_table_cell(table, "%s", ban->reason);
+    cJSON_ArrayForEach(item, list)
+    {
+        ban[count++] = item;
+    }
+    qsort(ban, count, sizeof(*ban), by_age);
+    for (size_t i = 0; i < count; i++) {
+        print_row(table, ban[i], now_ms);
     }
     hlt_table_print(table);
-}
-
-static int print_json(const struct list *list)
-{
-    cJSON *document = cJSON_CreateObject();
-    cJSON *bans = cJSON_AddArrayToObject(document, "bans");
-
-    for (size_t i = 0; i < list->count; i++) {
-        (void)cJSON_AddItemToArray(bans, hlt_ban_json(&list->ban[i]));
-    }
-    return hlt_cli_print_json(document);
+    free(ban);
 }
 
 static int run_list(int argc, char **argv)
 {
-    enum { DB, CONFIG, JSON, COUNT };
-    static const struct hlt_cli_option options[] = {
-        HLT_READER_OPTIONS,
-        {"json", NULL, "print {\"bans\":[...]}"},
-        {NULL, NULL, NULL},
-    };
+    static const struct hlt_cli_option options[] = {HLT_LISTING_OPTIONS("print {\"bans\":[...]}")};
     static const struct hlt_cli_spec spec = {
-        "haltere ban list [--db DIR | --config CONF] [--json]",
-        "Lists the bans in force, the newest first. Those by 'haltere' came from failed logins.",
+        "haltere ban list [--db DIR | --config CONF | --host HOST --token-file FILE] [--json]",
+        "Lists the bans in force, the newest first: from the store or, with --token-file, as the\n"
+        "running broker tells them. Those by 'haltere' came from failed logins.",
         options,
         0,
         0,
         NULL};
-    const char *values[COUNT];
-    struct hlt_reader reader;
-    struct hlt_err err = {""};
-    struct list list = {.now_ms = hlt_cli_now_ms()};
+    static const struct hlt_listing listing = {"listBans", "bans", HLT_DB_BANS, entry, print_table};
 
-    enum hlt_cli_rc rc = hlt_cli_parse(&spec, argc, argv, values, NULL, NULL);
-    if (rc != HLT_CLI_OK) {
-        return rc == HLT_CLI_HELP ? HLT_EXIT_OK : HLT_EXIT_USAGE;
-    }
-    int code = hlt_reader_open(&reader, values[DB], values[CONFIG]);
-    if (code != HLT_EXIT_OK) {
-        return code;
-    }
-    if (hlt_store_each(reader.store, HLT_DB_BANS, collect, &list, &err) != HLT_OK) {
-        code = hlt_cli_fail(HLT_EXIT_IO, "cannot read the bans: %s", err.msg);
-    } else {
-        if (list.count > 1) {
-            qsort(list.ban, list.count, sizeof(*list.ban), by_age);
-        }
-        if (values[JSON] != NULL) {
-            code = print_json(&list);
-        } else {
-            print_table(&list);
-        }
-        code = hlt_reader_damaged(&reader, list.damaged, code);
-    }
-    free(list.ban);
-    hlt_reader_close(&reader);
-    return code;
+    return hlt_listing_run(&listing, &spec, argc, argv);
 }
 
 /* --- changes, through the broker --- */

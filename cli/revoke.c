@@ -9,8 +9,7 @@
 #include "../shared/options.h"
 #include "../shared/revocation.h"
 #include "../shared/text.h"
-#include "admin.h"
-#include "reader.h"
+#include "listing.h"
 #include "revoke.h"
 
 enum {
@@ -99,16 +98,6 @@ static bool read_target(const char *const *values, struct hlt_revocation *out)
 }
 
 /* --- through the broker --- */
-
-static bool names_broker(const char *const *values)
-{
-    for (int i = WHERE; i < WHERE + HLT_ADMIN_OPTION_COUNT; i++) {
-        if (values[i] != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
 
 static void add_date(cJSON *object, const char *name, int64_t unix_ms)
 {
@@ -308,7 +297,7 @@ static int order(const struct hlt_cli_spec *spec, int argc, char **argv, bool li
     if (!read_target(values, &what)) {
         return HLT_EXIT_USAGE;
     }
-    if (names_broker(values)) {
+    if (hlt_admin_named(values + WHERE)) {
         if (values[DB] != NULL) {
             return hlt_cli_fail(HLT_EXIT_USAGE,
                                 "give --db (no broker runs) or --host (one does), not both");
@@ -354,111 +343,56 @@ int hlt_token_unrevoke(int argc, char **argv)
 
 /* --- list --- */
 
-struct listing {
-    struct hlt_table *table;
-    cJSON *array;
-    int64_t now_ms;
-    uint64_t damaged, count;
-};
-
-static void add_row(struct listing *listing, const struct hlt_revocation *revocation)
+static cJSON *entry(const void *key, size_t key_len, const void *value, size_t len, int64_t now_ms,
+                    bool *damaged)
 {
-    char date[HLT_DATE_BYTES] = "never";
-
-    hlt_table_cell(listing->table, "%s", hlt_revoke_kind_word(revocation->kind));
-    hlt_table_cell(listing->table, "%s", revocation->id);
-    if (revocation->kind == HLT_REVOKE_BEFORE) {
-        char before[HLT_DATE_BYTES];
-        hlt_date_format(revocation->before_s * 1000, before);
-        hlt_table_cell(listing->table, "%s", before);
-    } else {
-        hlt_table_cell(listing->table, "-");
-    }
-    if (revocation->expires_ms != INT64_MAX) {
-        hlt_date_format(revocation->expires_ms, date);
-    }
-    hlt_table_cell(listing->table, "%s", date);
-    hlt_table_cell(listing->table, "%s", revocation->by);
-    hlt_table_cell(listing->table, "%s", revocation->reason);
-}
-
-static bool show(void *context, const void *key, size_t key_len, const void *value, size_t len)
-{
-    struct listing *listing = context;
     struct hlt_revocation revocation;
     struct hlt_revocation_record record;
     char id[HLT_REVOKE_ID_MAX + 1];
 
-    if (hlt_revocation_read(&revocation, id, &record, key, key_len, value, len) != HLT_OK) {
-        listing->damaged++;
-        return true;
+    *damaged = hlt_revocation_read(&revocation, id, &record, key, key_len, value, len) != HLT_OK;
+    return !*damaged && revocation.expires_ms > now_ms ? hlt_revocation_json(&revocation) : NULL;
+}
+
+static void print_table(const cJSON *list, int64_t now_ms)
+{
+    static const char *const heads[] = {"<KIND", "<ID", "<BEFORE", "<ENDS", "<BY", "<REASON"};
+    static const char *const ids[] = {"jti", "kid", "sub"};
+    struct hlt_table *table = hlt_table_new(heads, sizeof(heads) / sizeof(heads[0]));
+    const cJSON *item;
+
+    (void)now_ms;
+    cJSON_ArrayForEach(item, list)
+    {
+        const char *before = hlt_listing_text(item, "issuedBefore", NULL);
+        size_t kind = 0;
+        while (kind < 2 && hlt_listing_text(item, ids[kind], NULL) == NULL) {
+            kind++;
+        }
+        hlt_table_cell(table, "%s",
+                       before != NULL ? hlt_revoke_kind_word(HLT_REVOKE_BEFORE) : ids[kind]);
+        hlt_table_cell(table, "%s", hlt_listing_text(item, ids[kind], ""));
+        hlt_table_cell(table, "%s", before != NULL ? before : "-");
+        hlt_table_cell(table, "%s", hlt_listing_text(item, "expires", "never"));
+        hlt_table_cell(table, "%s", hlt_listing_text(item, "by", ""));
+        hlt_table_cell(table, "%s", hlt_listing_text(item, "reason", ""));
     }
-    if (revocation.expires_ms <= listing->now_ms) {
-        return true; /* over; the broker removes it */
-    }
-    listing->count++;
-    if (listing->table != NULL) {
-        add_row(listing, &revocation);
-        return true;
-    }
-    cJSON *entry = cJSON_CreateObject();
-    hlt_reader_add_text(
-        entry, revocation.kind == HLT_REVOKE_BEFORE ? "sub" : hlt_revoke_kind_word(revocation.kind),
-        revocation.id);
-    hlt_reader_add_date(entry, "issuedBefore", revocation.before_s * 1000);
-    hlt_reader_add_date(entry, "created", revocation.created_ms);
-    if (revocation.expires_ms != INT64_MAX) {
-        hlt_reader_add_date(entry, "expires", revocation.expires_ms);
-    }
-    hlt_reader_add_text(entry, "reason", revocation.reason);
-    hlt_reader_add_text(entry, "by", revocation.by);
-    cJSON_AddItemToArray(listing->array, entry);
-    return true;
+    hlt_table_print(table);
 }
 
 int hlt_token_revocations(int argc, char **argv)
 {
-    enum { L_DB, L_CONFIG, JSON, L_COUNT };
     static const struct hlt_cli_option list_options[] = {
-        HLT_READER_OPTIONS,
-        {"json", NULL, "print {\"revocations\":[...]}"},
-        {NULL, NULL, NULL},
-    };
-    static const char *const heads[] = {"<KIND", "<ID", "<BEFORE", "<ENDS", "<BY", "<REASON"};
+        HLT_LISTING_OPTIONS("print {\"revocations\":[...]}")};
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere token revocations [--db DIR | --config CONF] [--json]",
-        .summary = "Lists the revocations in force, from the store.",
+        .synopsis = "haltere token revocations [--db DIR | --config CONF | --host HOST "
+                    "--token-file FILE] [--json]",
+        .summary = "Lists the revocations in force: from the store or, with --token-file, as the "
+                   "running broker\n"
+                   "tells them, oldest first.",
         .options = list_options};
-    const char *values[L_COUNT];
-    struct hlt_reader reader;
-    struct hlt_err err = {""};
-    struct listing listing = {.now_ms = hlt_cli_now_ms()};
-    cJSON *document = NULL;
+    static const struct hlt_listing listing = {"listRevocations", "revocations", HLT_DB_REVOCATIONS,
+                                               entry, print_table};
 
-    switch (hlt_cli_parse(&spec, argc, argv, values, NULL, NULL)) {
-    case HLT_CLI_HELP: return HLT_EXIT_OK;
-    case HLT_CLI_USAGE: return HLT_EXIT_USAGE;
-    case HLT_CLI_OK: break;
-    }
-    int code = hlt_reader_open(&reader, values[L_DB], values[L_CONFIG]);
-    if (code != HLT_EXIT_OK) {
-        return code;
-    }
-    if (values[JSON] != NULL) {
-        document = cJSON_CreateObject();
-        listing.array = cJSON_AddArrayToObject(document, "revocations");
-    } else {
-        listing.table = hlt_table_new(heads, sizeof(heads) / sizeof(heads[0]));
-    }
-    if (hlt_store_each(reader.store, HLT_DB_REVOCATIONS, show, &listing, &err) != HLT_OK) {
-        code = hlt_cli_fail(HLT_EXIT_IO, "cannot read the revocations: %s", err.msg);
-    }
-    if (document != NULL) {
-        code = hlt_cli_print_json(document) == HLT_EXIT_OK ? code : HLT_EXIT_IO;
-    } else {
-        hlt_table_print(listing.table);
-    }
-    code = hlt_reader_damaged(&reader, listing.damaged, code);
-    hlt_reader_close(&reader);
-    return code;
+    return hlt_listing_run(&listing, &spec, argc, argv);
 }

@@ -181,6 +181,32 @@ class Abuse(harness.BrokerTest):
         wait_until(lambda: len(json.loads(broker.command("ban", "list", "--db", store,
                                                          "--json"))["bans"]) == 1, "it leaves the store")
 
+    def test_thousands_of_bans_are_listed(self):
+        broker = self.begin()
+        for first in range(0, 2100, 30):
+            control(self.admin, *[{"command": "addBan", "deviceId": f"d{i}"}
+                                  for i in range(first, first + 30)])
+        token = broker.dir / "admin.token"
+        token.write_text(broker.token("cli", roles=["haltere-admin"]))
+        token.chmod(0o600)
+        login = ["--port", str(broker.port), "--token-file", str(token)]
+        told = json.loads(broker.command("ban", "list", "--json", *login))["bans"]
+        self.assertEqual({b["deviceId"] for b in told}, {f"d{i}" for i in range(2100)})
+        self.assertEqual(len(told), 2100)
+        lines = broker.command("ban", "list", *login).splitlines()
+        self.assertEqual(len(lines), 2101)
+        # what goes while somebody turns the pages takes none of the others with it
+        page = self.command("listBans", limit=100)["data"]
+        seen = {b["deviceId"] for b in page["bans"]}
+        gone = sorted(seen)[:5] + [f"d{i}" for i in range(0, 50)]
+        for name in gone:
+            self.command("removeBan", deviceId=name)
+        while "next" in page:
+            page = self.command("listBans", limit=100, after=page["next"])["data"]
+            seen |= {b["deviceId"] for b in page["bans"]}
+        self.assertGreaterEqual(seen, {f"d{i}" for i in range(50, 2100)} - set(gone))
+        self.assertIn("limit 1 to 10000", self.command("listBans", limit=0)["error"])
+
     # --- clones
 
     def test_two_ends_of_one_identity_are_named(self):

@@ -147,8 +147,75 @@ class Live(RevocationTest):
         alert = self.operator.next_json("alerts/critical")
         self.assertEqual((alert["alertname"], alert["status"]), ("revocations_full", "firing"))
         self.revoke(jti="j5", reason="known already: no new place is needed")
-        listed = self.command({"command": "listRevocations", "limit": 10, "offset": 95})[0]["data"]
-        self.assertEqual((listed["total"], len(listed["revocations"])), (100, 5))
+        listed = self.command({"command": "listRevocations"})[0]["data"]
+        self.assertEqual((listed["total"], len(listed["revocations"])), (100, 100))
+        self.assertNotIn("next", listed)
+
+
+class Listed(RevocationTest):
+    def revoke_many(self, count):
+        for first in range(0, count, 32):
+            self.command(*[{"command": "revokeToken", "jti": f"j{i}"}
+                           for i in range(first, min(first + 32, count))])
+
+    def test_the_command_shows_thousands_as_the_running_broker_tells_them(self):
+        self.begin(options={"heartbeat_interval": "1h"})
+        self.revoke_many(3300)
+        self.revoke(sub="d1", issuedBefore=int(time.time()), reason="last")
+        file = self.dir / "admin.token"
+        file.write_text(self.broker.token("boss", roles=["haltere-admin"]))
+        file.chmod(0o600)
+        where = ["--host", "127.0.0.1", "--port", str(self.broker.port), "--token-file", str(file)]
+        told = json.loads(self.broker.command("token", "revocations", "--json", *where))["revocations"]
+        self.assertEqual([e.get("jti") for e in told[:-1]], [f"j{i}" for i in range(3300)])
+        self.assertEqual((told[-1]["sub"], told[-1]["reason"], told[-1]["by"]),
+                         ("d1", "last", "operator"))
+        table = self.broker.command("token", "revocations", *where).splitlines()
+        self.assertEqual(len(table), 3302)
+        self.assertRegex(table[-1], r"^sub issued before +d1 +20\S+Z +20\S+Z +operator +last")
+
+        def stored():
+            text = self.broker.command("token", "revocations", "--json", "--db", str(self.broker.db))
+            return json.loads(text)["revocations"]
+
+        harness.wait_until(lambda: len(stored()) == 3301, "the store has them")
+        key = lambda e: (e.get("jti", ""), e.get("sub", ""))
+        self.assertEqual(sorted(stored(), key=key), sorted(told, key=key))
+
+    def test_what_comes_and_goes_between_two_pages_hides_nothing(self):
+        self.begin()
+        self.revoke_many(30)
+
+        def page(**members):
+            return self.command(dict(members, command="listRevocations"))[0]["data"]
+
+        first = page(limit=10)
+        self.assertEqual([e["jti"] for e in first["revocations"]], [f"j{i}" for i in range(10)])
+        for i in (0, 5, 9, 12):
+            self.command({"command": "unrevokeToken", "jti": f"j{i}"})
+        self.revoke(jti="new")
+        second = page(limit=10, after=first["next"])
+        third = page(limit=10, after=second["next"])
+        rest = second["revocations"] + third["revocations"]
+        self.assertEqual([e["jti"] for e in rest],
+                         [f"j{i}" for i in range(10, 30) if i != 12] + ["new"])
+        self.assertNotIn("next", third)
+        self.assertEqual(page(after=10 ** 15)["revocations"], [])
+        for wrong in ({"after": -1}, {"after": "x"}, {"limit": 0}, {"limit": 10001}, {"limit": []}):
+            self.assertIn("limit 1 to 10000",
+                          self.command(dict(wrong, command="listRevocations"))[0]["error"], wrong)
+
+    def test_who_may_not_ask_is_told_so(self):
+        self.begin()
+        file = self.dir / "plain.token"
+        file.write_text(self.broker.token("plain"))
+        file.chmod(0o600)
+        where = ["--host", "127.0.0.1", "--port", str(self.broker.port), "--token-file", str(file)]
+        for verb in (["token", "revocations"], ["ban", "list"]):
+            done = subprocess.run([harness.COMMAND, *verb, *where], capture_output=True, text=True,
+                                  check=False)
+            self.assertEqual((done.returncode, done.stdout), (1, ""))
+            self.assertIn("none of admin_roles", done.stderr)
 
 
 class Offline(RevocationTest):

@@ -33,6 +33,12 @@ class Usage(unittest.TestCase):
         self.refused(2, "1 to 480", "token", "revoke", "--jti", "x" * 481, *db)
         self.refused(2, "not both", "token", "revoke", "--sub", "a", "--host", "h", *db)
 
+    def test_a_list_comes_from_the_store_or_from_the_broker(self):
+        for verb in (["token", "revocations"], ["ban", "list"]):
+            self.refused(2, "not both", *verb, "--db", self.dir.name, "--host", "h")
+            self.refused(2, "--token-file FILE is missing", *verb, "--host", "h")
+            self.refused(2, "1 to 65535", *verb, "--port", "0", "--token-file", "x")
+
     def test_a_token_is_not_taken_for_an_id(self):
         token = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA"
         self.refused(2, "that is a token", "token", "revoke", "--jti", token, "--db", self.dir.name)
