@@ -83,18 +83,13 @@ static bool shows_certificate(const struct mosquitto *client, const struct hlt_c
     return same;
 }
 
-/* What only this broker and this connection can judge about a token. */
-static enum hlt_reason judge_here(const struct plugin *self, const struct mosquitto *client,
-                                  const struct hlt_claims *claims, struct hlt_err *detail)
+/* What only this connection can judge about a token. */
+static enum hlt_reason judge_binding(const struct mosquitto *client,
+                                     const struct hlt_claims *claims, struct hlt_err *detail)
 {
     if (claims->bound && !shows_certificate(client, claims)) {
         (void)hlt_fail(detail, HLT_EINVAL, "the connection shows no such certificate");
         return HLT_REASON_BINDING;
-    }
-    if (self->options.client_id_prefix && strchr(claims->sub, ':') != NULL) {
-        /* With client_id_match prefix "d1:a" is a session of d1 and of nobody else. */
-        (void)hlt_fail(detail, HLT_EINVAL, "sub has a ':', and client_id_match is prefix");
-        return HLT_REASON_SUBJECT;
     }
     return HLT_REASON_OK;
 }
@@ -153,7 +148,7 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *cli
     }
     enum hlt_reason reason = authenticate(self, client, shown, claims, detail);
     if (reason == HLT_REASON_OK) {
-        reason = judge_here(self, client, *claims, detail);
+        reason = judge_binding(client, *claims, detail);
     }
     if (reason != HLT_REASON_OK) {
         hlt_claims_free(*claims);

@@ -38,7 +38,8 @@ static const struct {
     [HLT_REASON_LIFETIME] = {"lifetime", "The token is valid for longer than max_token_lifetime; "
                                          "issue it with an earlier exp."},
     [HLT_REASON_SUBJECT] = {"subject", "The token's sub may not name a device; use 1 to 255 bytes "
-                                       "without + # / or control characters."},
+                                       "without + # / or control characters (and without : "
+                                       "where client_id_match is prefix)."},
     [HLT_REASON_BINDING] = {"binding", "The token is bound to a TLS client certificate that this "
                                        "connection does not show; connect with that certificate on "
                                        "a listener with require_certificate true."},

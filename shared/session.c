@@ -240,9 +240,7 @@ static bool id_matches(const struct hlt_engine *engine, const char *client_id, c
     if (!engine->options->client_id_prefix) {
         return strcmp(client_id, sub) == 0;
     }
-    /* A subject with ':' could pose as a session of another one (11.9). */
-    return strchr(sub, ':') == NULL && strncmp(client_id, sub, len) == 0 &&
-           (client_id[len] == '\0' || client_id[len] == ':');
+    return strncmp(client_id, sub, len) == 0 && (client_id[len] == '\0' || client_id[len] == ':');
 }
 
 static int64_t ends_at(const struct hlt_engine *engine, const struct hlt_claims *claims,
@@ -370,6 +368,9 @@ enum hlt_reason hlt_engine_login(struct hlt_engine *engine, struct hlt_now now,
     struct hlt_session *session;
 
     *out = NULL;
+    if (engine->options->client_id_prefix && strchr(claims->sub, ':') != NULL) {
+        return HLT_REASON_SUBJECT; /* "d1:a" is a session of d1 and of nobody else (11.9) */
+    }
     if (login->client_id == NULL || !id_matches(engine, login->client_id, claims->sub)) {
         return HLT_REASON_CLIENT_ID;
     }

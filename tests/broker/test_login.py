@@ -179,6 +179,7 @@ class ClientIdPrefix(harness.BrokerTest):
         for client_id, code in (("d1", 0), ("d1:a", 0), ("d1:b", 0), ("d1b", 5), ("d2:d1", 5)):
             self.assertEqual(broker.wire(4).connect(client_id, "d1", token), code, client_id)
         self.assertEqual(broker.wire(4).connect("d1:a", "d1:a", broker.token("d1:a")), 5)
+        broker.wait_log("client=d1:a .*reason=subject ")
 
 
 if __name__ == "__main__":

@@ -86,10 +86,10 @@ Test(session, prefix_mode_allows_a_bounded_number_of_sessions_per_subject)
     }
     struct hlt_login odd = {.client = &odd, .client_id = "a:b:1"};
     struct hlt_claims *claims = fx_claims("a:b", FX_START_MS / 1000 + 60, NULL);
-    cr_expect(hlt_engine_login(fx.engine, fx.now, &odd, claims, &session) == HLT_REASON_CLIENT_ID,
+    cr_expect(hlt_engine_login(fx.engine, fx.now, &odd, claims, &session) == HLT_REASON_SUBJECT,
               "a subject with ':' would blur whose session it is");
     odd.client_id = "a:b";
-    cr_expect(hlt_engine_login(fx.engine, fx.now, &odd, claims, &session) == HLT_REASON_CLIENT_ID,
+    cr_expect(hlt_engine_login(fx.engine, fx.now, &odd, claims, &session) == HLT_REASON_SUBJECT,
               "not even under its own name: it could be a session of 'a'");
     hlt_claims_free(claims);
     fx_end(&fx);
