@@ -307,6 +307,11 @@ static cJSON *heartbeat(const struct hlt_engine *engine, struct hlt_now now)
     cJSON_AddNumberToObject(counters, #name, (double)engine->counters.name);
     HLT_COUNTERS(HLT_COUNTER_ADD)
 #undef HLT_COUNTER_ADD
+    cJSON *refusals = cJSON_AddObjectToObject(root, "refusals");
+    for (int i = HLT_REASON_OK + 1; i < HLT_REASON_COUNT; i++) {
+        cJSON_AddNumberToObject(refusals, hlt_reason_word((enum hlt_reason)i),
+                                (double)engine->counters.refusals[i]);
+    }
     return root;
 }
 

@@ -588,7 +588,7 @@ void hlt_engine_refused(struct hlt_engine *engine, struct hlt_now now,
     struct hlt_device *device = &engine->broker;
 
     engine->counters.refused++;
-    engine->counters.banned += refusal->reason == HLT_REASON_BANNED;
+    engine->counters.refusals[refusal->reason]++;
     hlt_guard_failed(engine, now, refusal);
     hlt_audit_refused(&engine->audit, refusal->reason, refusal->address, refusal->client_id,
                       now.wall_ms);

@@ -245,13 +245,14 @@ bool hlt_engine_retained_is_ours(const struct hlt_engine *engine, const char *to
     X(metric_names_refused) X(children_refused) X(store_busy) X(records_damaged) X(reloads)       \
     X(reloads_failed) X(commands) X(commands_refused) X(ticks) X(revocations)                     \
     X(revocations_refused) X(revoked) X(audit_dropped) X(cache_hits) X(cache_misses) X(bans)      \
-    X(banned) X(limits_evicted) X(clones) X(shadow_would_deny) X(shadow_would_allow)              \
+    X(limits_evicted) X(clones) X(shadow_would_deny) X(shadow_would_allow)              \
     X(shadow_rest) X(recent_dropped) X(clients_changed) X(subscriptions_lost)
 /* clang-format on */
 struct hlt_counters {
 #define HLT_COUNTER_FIELD(name) uint64_t name;
     HLT_COUNTERS(HLT_COUNTER_FIELD)
 #undef HLT_COUNTER_FIELD
+    uint64_t refusals[HLT_REASON_COUNT]; /* `refused` by reason */
 };
 /* For the caller to count what only it sees (acl_*, reloads, commands). */
 struct hlt_counters *hlt_engine_counters(struct hlt_engine *engine);

@@ -131,6 +131,30 @@ class Login(harness.BrokerTest):
         self.assertNotIn(token.split(".")[2], self.broker.log())
         self.assertNotIn(token.split(".")[1], self.broker.log().replace("u'" + token, ""))
 
+    def test_a_refusal_has_its_word_in_log_audit_and_counters(self):
+        admin = self.broker.operator().connect()
+        db = ["--db", str(self.broker.db)]
+        key = self.broker.key
+        rows = {"expired": key.token("d1", ttl=-60), "audience": key.token("d1", aud="x"),
+                "client_id": key.token("d2"), "no_token": "x"}
+        before = harness.control(admin, {"command": "getStatus"})[0]["data"]
+        for times, (word, token) in enumerate(rows.items(), 1):
+            for _ in range(times):
+                self.assertEqual(self.broker.client("d1", token=token, user="").attempt(), 5)
+        after = harness.control(admin, {"command": "getStatus"})[0]["data"]
+        grown = {word: after["refusals"][word] - before["refusals"][word]
+                 for word in after["refusals"]}
+        self.assertEqual({word: n for word, n in grown.items() if n},
+                         {word: n for n, word in enumerate(rows, 1)})
+        self.assertEqual(after["counters"]["refused"] - before["counters"]["refused"], 10)
+        self.broker.stop()  # writes what the minute has summed, and the last heartbeat
+        told = json.loads(self.broker.command("audit", "list", "--json", "--type", "refusal", *db))
+        self.assertEqual({r["reason"]: r["count"] for r in told["records"]},
+                         {word: n for n, word in enumerate(rows, 1)})
+        status = self.broker.command("fleet", "status", *db)
+        self.assertRegex(status, r"refusals\.no_token +4\n")
+        self.assertNotIn("refusals.revoked", status)
+
     def test_enhanced_authentication_takes_a_token(self):
         for key in self.broker.keys:
             wire = self.broker.wire()

@@ -136,7 +136,7 @@ Test(guard, refusals_that_are_no_fault_of_the_client_do_not_count)
         fail_as("192.0.2.7", "d1", not_theirs[i % 4]);
     }
     cr_expect(admitted("192.0.2.7", "d1"));
-    cr_expect(hlt_engine_counters(fx.engine)->banned == 10);
+    cr_expect(hlt_engine_counters(fx.engine)->refusals[HLT_REASON_BANNED] == 10);
     fx_end(&fx);
 }
 

@@ -502,6 +502,31 @@ Test(heartbeat, comes_every_interval_with_the_counters)
     fx_end(&fx);
 }
 
+Test(heartbeat, counts_refused_logins_by_their_reason)
+{
+    char member[64];
+
+    fx_begin(&fx, NULL, NULL, NULL, true);
+    for (int reason = HLT_REASON_OK + 1; reason < HLT_REASON_COUNT; reason++) {
+        for (int times = 0; times < reason;
+             times++) { /* as often as its number: none is another's */
+            struct hlt_refusal refusal = {.reason = (enum hlt_reason)reason, .client_id = "d"};
+            hlt_engine_refused(fx.engine, fx.now, &refusal);
+        }
+    }
+    fx_advance(&fx, 31000);
+    const char *refusals = strstr(fx_last(&fx, "system/heartbeat"), "\"refusals\":{");
+    cr_assert(refusals != NULL);
+    for (int reason = HLT_REASON_OK + 1; reason < HLT_REASON_COUNT; reason++) {
+        snprintf(member, sizeof(member), "\"%s\":%d%s", hlt_reason_word((enum hlt_reason)reason),
+                 reason, reason + 1 < HLT_REASON_COUNT ? "," : "}");
+        cr_expect(strstr(refusals, member) != NULL, "%s in %s", member, refusals);
+    }
+    cr_expect(hlt_engine_counters(fx.engine)->refused ==
+              HLT_REASON_COUNT * (HLT_REASON_COUNT - 1) / 2);
+    fx_end(&fx);
+}
+
 Test(forget, removes_an_offline_device_and_its_topics)
 {
     fx_begin(&fx, NULL, NULL, NULL, true);
