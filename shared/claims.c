@@ -12,6 +12,7 @@
 #include "text.h"
 
 #define DATE_MAX 9007199254740992.0 /* 2^53: beyond it a double skips seconds */
+#define DATE_MAX_TEXT "9007199254740992"
 
 /* One payload on its way into the struct. All strings go to one arena behind it: decoded text is
  * never longer than its spelling, and the two quotes pay for the NUL, so the payload's own length
@@ -90,10 +91,18 @@ static enum hlt_reason read_sub(struct builder *builder, const struct hlt_json *
     return HLT_REASON_OK;
 }
 
+/* 2^53 itself passes, by its own digits: a double cannot tell other spellings from 2^53 + 1. */
+static bool is_date(const struct hlt_json *reader)
+{
+    return (reader->number >= 0 && reader->number < DATE_MAX) ||
+           (reader->number == DATE_MAX && reader->text_len == sizeof(DATE_MAX_TEXT) - 1 &&
+            memcmp(reader->text, DATE_MAX_TEXT, reader->text_len) == 0);
+}
+
 static enum hlt_reason read_date(const struct builder *builder, const struct hlt_json *reader,
                                  enum hlt_json_event event, const char *name, int64_t *out)
 {
-    if (event != HLT_JSON_NUMBER || !(reader->number >= 0 && reader->number <= DATE_MAX)) {
+    if (event != HLT_JSON_NUMBER || !is_date(reader)) {
         return wrong_type(builder, name, "a number of seconds from 0 to 2^53");
     }
     *out = (int64_t)reader->number;

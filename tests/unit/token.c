@@ -878,6 +878,8 @@ Test(token, dates_are_json_numbers_from_0_to_2_to_the_53)
         {"{" IDS ",\"exp\":-0.5}", HLT_REASON_CLAIM_INVALID},
         {"{" IDS ",\"exp\":0}", HLT_REASON_EXPIRED},
         {"{" IDS ",\"exp\":1e300}", HLT_REASON_CLAIM_INVALID},
+        {"{" IDS ",\"exp\":9007199254740993}", HLT_REASON_CLAIM_INVALID}, /* as a double: 2^53 */
+        {"{" IDS ",\"exp\":9007199254740992.5}", HLT_REASON_CLAIM_INVALID},
         {"{" IDS ",\"exp\":9007199254740994}", HLT_REASON_CLAIM_INVALID},
         {"{" IDS ",\"exp\":9223372036854775808}", HLT_REASON_CLAIM_INVALID},
         {"{" IDS ",\"exp\":18446744073709551616}", HLT_REASON_CLAIM_INVALID},
