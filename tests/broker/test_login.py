@@ -196,6 +196,18 @@ class TokenInUserName(harness.BrokerTest):
         self.assertNotIn(token.split(".")[2], broker.log())
 
 
+class Relaxed(harness.BrokerTest):
+    def test_what_need_not_be_in_a_token_is_said_at_every_start(self):
+        broker = self.start(options={"require_exp": "false", "require_iss": "false",
+                                     "require_aud": "false", "issuer": None, "audience": None})
+        for line in ("require_exp is false", "iss may be missing", "aud may be missing"):
+            broker.wait_log("[Ww]arning.*" + line)
+        device = broker.client("d1", token=broker.token("d1", drop=("exp", "iss", "aud"))).connect()
+        device.publish("devices/d1/telemetry", '{"t":1}')
+        self.assertEqual(broker.client("d2", token=broker.token("d2", drop=("sub",))).attempt(), 5)
+        self.assertEqual(broker.client("d2", token=broker.token("d2", ttl=-60)).attempt(), 5)
+
+
 class ClientIdPrefix(harness.BrokerTest):
     def test_a_prefix_lets_one_token_open_several_sessions(self):
         broker = self.start(options={"client_id_match": "prefix"})

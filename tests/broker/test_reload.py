@@ -364,6 +364,37 @@ class Keys(harness.BrokerTest):
         device.publish("devices/d1/telemetry", '{"t":1}')
         self.assertTrue(device.online)
 
+    def test_a_mount_that_is_swapped_as_a_whole_is_noticed(self):
+        """Secrets of an orchestrator: keys -> ..data/keys, ..data -> a directory, replaced in one step."""
+        mount = self.dir / "mount"
+
+        def swap(name):
+            (mount / name).mkdir(parents=True)
+            key = harness.Key(mount / name, "ES256", kid=name)
+            (mount / "..new").symlink_to(name)
+            (mount / "..new").rename(mount / "..data")
+            return key
+
+        first = swap("first")
+        (mount / "keys.pem").symlink_to(f"..data/{first.public.name}")
+        broker = self.start(options={"keys_file": f"alg=ES256 {mount / 'keys.pem'}"})
+        token = first.compact(b'{"alg":"ES256"}', self.payload("d1"))
+        device = broker.client("d1", token=token).connect()
+        second = swap("second")
+        broker.wait_log("keys read again: in force")
+        self.assertEqual(broker.wire(4).connect("d1", "", token), 5)
+        self.assertTrue(device.online)
+        broker.client("d2", token=second.compact(b'{"alg":"ES256"}', self.payload("d2"))).connect()
+        (mount / "..data").unlink()  # gone: the old keys stay
+        broker.wait_log("keys could not be read again")
+        broker.client("d3", token=second.compact(b'{"alg":"ES256"}', self.payload("d3"))).connect()
+
+    @staticmethod
+    def payload(sub):
+        now = int(harness.time.time())
+        return json.dumps({"sub": sub, "iss": harness.ISSUER, "aud": harness.AUDIENCE, "iat": now,
+                           "exp": now + 600}).encode()
+
     def test_a_broken_keys_file_keeps_the_old_keys(self):
         broker = self.start()
         operator = broker.operator().connect()
