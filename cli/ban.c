@@ -20,12 +20,16 @@ static cJSON *entry(const void *key, size_t key_len, const void *value, size_t l
     return !*damaged && ban.until_ms > now_ms ? hlt_ban_json(&ban) : NULL;
 }
 
+struct row {
+    const cJSON *ban;
+};
+
 /* Newest first: the dates are all of one length. */
 static int by_age(const void *left, const void *right)
 {
-    const cJSON *const *a = left, *const *b = right;
+    const struct row *a = left, *b = right;
 
-    return strcmp(hlt_listing_text(*b, "since", ""), hlt_listing_text(*a, "since", ""));
+    return strcmp(hlt_listing_text(b->ban, "since", ""), hlt_listing_text(a->ban, "since", ""));
 }
 
 /* How long from `since` to `until`; either may be NULL: now. */
@@ -62,18 +66,19 @@ static void print_table(const cJSON *list, int64_t now_ms)
                                         ">LEFT", "<AUTHOR",  "<REASON"};
     struct hlt_table *table = hlt_table_new(heads, sizeof(heads) / sizeof(heads[0]));
     size_t count = 0, room = (size_t)cJSON_GetArraySize(list) + 1;
-    const cJSON **ban = hlt_cli_resize(NULL, room * sizeof(*ban)), *item;
+    struct row *row = hlt_cli_resize(NULL, room * sizeof(*row));
+    const cJSON *item;
 
     cJSON_ArrayForEach(item, list)
     {
-        ban[count++] = item;
+        row[count++].ban = item;
     }
-    qsort(ban, count, sizeof(*ban), by_age);
+    qsort(row, count, sizeof(*row), by_age);
     for (size_t i = 0; i < count; i++) {
-        print_row(table, ban[i], now_ms);
+        print_row(table, row[i].ban, now_ms);
     }
     hlt_table_print(table);
-    free(ban);
+    free(row);
 }
 
 static int run_list(int argc, char **argv)

@@ -16,7 +16,8 @@ static const struct {
                               "the program that issues it."},
     [HLT_REASON_UNSUPPORTED] = {"unsupported",
                                 "The token uses something Haltere does not support (crit, b64, "
-                                "encryption, compression, nesting); issue a plain signed JWT."},
+                                "encryption, compression, nesting, another typ); issue a plain "
+                                "signed JWT."},
     [HLT_REASON_ALG] = {"alg", "The token's alg is missing, unknown or not the one its key is "
                                "bound to; sign with the key's own algorithm."},
     [HLT_REASON_UNKNOWN_KEY] = {"unknown_key", "No loaded key belongs to this token; add the "
@@ -45,14 +46,18 @@ static const struct {
                                        "a listener with require_certificate true."},
     [HLT_REASON_CLIENT_ID] = {"client_id", "The client id is not the token's sub; connect with "
                                            "the sub as client id."},
+    [HLT_REASON_OLDER] = {"older",
+                          "The session's token was issued later than this one; renew with a "
+                          "newer token."},
     [HLT_REASON_USER_NAME] = {"user_name", "The user name is neither the token's sub nor \"jwt\"; "
                                            "use one of them or none."},
     [HLT_REASON_ID_RESERVED] = {"id_reserved", "This client id or user name belongs to a device "
                                                "that logs in with a token; use another."},
     [HLT_REASON_CLOCK_UNSET] = {"clock_unset", "The broker's clock is before Haltere's build date, "
                                                "so no token can be judged; set the clock."},
-    [HLT_REASON_SESSIONS_FULL] = {"sessions_full", "max_sessions identities are in use; raise the "
-                                                   "limit or let old ones expire."},
+    [HLT_REASON_SESSIONS_FULL] = {"sessions_full",
+                                  "max_sessions identities, max_devices devices or 16 sessions of "
+                                  "one sub are in use; raise the limit or let old ones expire."},
     [HLT_REASON_BANNED] = {"banned",
                            "This address or device is banned for a while; `haltere ban list` "
                            "shows until when, `haltere ban remove` lifts it."},

@@ -426,7 +426,7 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
                                  const uint8_t *secret)
 {
     if (strcmp(claims->sub, session->claims->sub) != 0) {
-        return HLT_REASON_SUBJECT;
+        return HLT_REASON_CLIENT_ID;
     }
     if (session->barred) { /* a new token does not stop the kick that is on its way */
         return session->gone == HLT_GONE_BANNED ? HLT_REASON_BANNED : HLT_REASON_REVOKED;
@@ -440,7 +440,7 @@ enum hlt_reason hlt_engine_renew(struct hlt_engine *engine, struct hlt_now now,
         return HLT_REASON_REVOKED;
     }
     if (claims->iat_s < session->claims->iat_s) {
-        return HLT_REASON_NOT_YET; /* an older token must not replace a newer one */
+        return HLT_REASON_OLDER;
     }
     adopt_claims(engine, session, claims, now);
     if (secret != NULL && session->enhanced) {

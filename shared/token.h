@@ -37,6 +37,7 @@ enum hlt_reason {
     HLT_REASON_SUBJECT,       /* sub may not name a device */
     HLT_REASON_BINDING,       /* bound to a certificate (cnf) that this connection does not show */
     HLT_REASON_CLIENT_ID,     /* client id is not the token's sub */
+    HLT_REASON_OLDER,         /* a renewal with an older token than the session's */
     HLT_REASON_USER_NAME,     /* user name is neither sub nor "jwt" */
     HLT_REASON_ID_RESERVED,   /* another login uses a device's id or name */
     HLT_REASON_CLOCK_UNSET,   /* this machine's clock is before the build date */

@@ -123,10 +123,11 @@ class TokenInUserName(harness.BrokerTest):
 
 class Renewal(harness.BrokerTest):
     def refusals(self, broker):
+        """By their reason."""
         now = int(harness.time.time())
-        return {"older": broker.token("d1", iat=now - 60), "other sub": broker.token("d2"),
-                "expired": broker.token("d1", ttl=-60), "no token": "x",
-                "forged": broker.token("d1")[:-4] + "AAAA"}
+        return {"older": broker.token("d1", iat=now - 60), "client_id": broker.token("d2"),
+                "expired": broker.token("d1", ttl=-60), "no_token": "x",
+                "signature": broker.token("d1")[:-4] + "AAAA"}
 
     def test_a_command_with_a_wrong_token_changes_nothing(self):
         broker = self.start()
@@ -135,6 +136,7 @@ class Renewal(harness.BrokerTest):
             for what, token in self.refusals(broker).items():
                 answer = harness.control(device, {"command": "renew", "token": token})[0]
                 self.assertIn("error", answer, what)
+                broker.wait_log(f"client=d1 .*reason={what} ")
                 self.assertNotIn(token, json.dumps(answer), what)
                 device.publish("devices/d1/telemetry", '{"t":1}')
             device.disconnect()
@@ -146,6 +148,7 @@ class Renewal(harness.BrokerTest):
             self.assertEqual(wire.connect("d1", auth=("JWT", broker.token("d1"))), 0)
             self.assertEqual(wire.auth("JWT", token), 135, what)
             self.assertFalse(wire.alive(), what)
+            broker.wait_log(f"client=d1 .*reason={what} ")
 
     def test_a_role_gained_or_lost_shows_in_the_very_next_publish(self):
         broker = self.start(policy=ROLES)

@@ -249,7 +249,7 @@ Test(session, renewal_swaps_the_claims_of_the_same_subject_only)
     struct hlt_session *s = fx_login(&fx, "pump", 50, NULL);
     int64_t exp = FX_START_MS / 1000 + 5000;
     struct hlt_claims *other = fx_claims("oven", exp, NULL);
-    cr_expect(hlt_engine_renew(fx.engine, fx.now, s, other, NULL) == HLT_REASON_SUBJECT);
+    cr_expect(hlt_engine_renew(fx.engine, fx.now, s, other, NULL) == HLT_REASON_CLIENT_ID);
     hlt_claims_free(other);
     struct hlt_claims *older = fx_claims("pump", exp, NULL);
     older->iat_s -= 10;
