@@ -295,6 +295,33 @@ Test(plugin, the_same_address_with_another_password_is_not_the_same_client)
     end();
 }
 
+/* DESIGN 11.4: the kick stands in the queue, the device comes back, the queue is worked off. */
+Test(plugin, a_kick_in_the_queue_spares_who_came_back_with_a_fresh_token)
+{
+    begin();
+    struct plugin *plugin = loaded;
+    struct mosquitto client = client_named("d1");
+    char *token = token_for("d1", 600), *fresh = token_for("d1", 6000);
+    struct hlt_now later = hlt_plugin_now();
+
+    cr_assert_eq(ask_auth(&client, "d1", token), MOSQ_ERR_SUCCESS);
+    later.wall_ms += 700000;
+    later.mono_ms += 700000;
+    for (int i = 0; i < 5; i++) { /* told, then kicked: as the ticks ask for it */
+        later.wall_ms += 100;
+        later.mono_ms += 100;
+        hlt_engine_tick(plugin->engine, later);
+    }
+    cr_assert(hlt_engine_counters(plugin->engine)->kicks == 1);
+    broker.kicked = &client;
+    cr_expect_eq(ask_auth(&client, "d1", fresh), MOSQ_ERR_SUCCESS);
+    cr_expect(hlt_engine_counters(plugin->engine)->kicks_dropped == 1);
+    cr_expect(hlt_engine_session(plugin->engine, &client, "d1") != NULL, "still in");
+    free(token);
+    free(fresh);
+    end();
+}
+
 Test(plugin, an_address_used_again_after_the_end_is_a_stranger)
 {
     begin();
