@@ -4,11 +4,14 @@
 #include <criterion/criterion.h>
 #include <openssl/x509.h>
 #include <stdarg.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../../plugin/broker.h"
 #include "../../plugin/plugin.h"
 #include "signing.h"
+#include "version.h"
 
 /* --- the broker --- */
 
@@ -149,6 +152,18 @@ int mosquitto_kick_client_by_clientid(const char *id, bool with_will)
     struct mosquitto_evt_disconnect ev = {.client = broker.kicked, .reason = -1};
     return broker.hook[MOSQ_EVT_DISCONNECT](MOSQ_EVT_DISCONNECT, &ev,
                                             broker.self[MOSQ_EVT_DISCONNECT]);
+}
+
+/* --- the clock --- */
+
+static long wall_shift_s; /* what the machine's wall clock is off by, as the plugin reads it */
+
+int clock_gettime(clockid_t id, struct timespec *out)
+{
+    int rc = (int)syscall(SYS_clock_gettime, id, out);
+
+    out->tv_sec += id == CLOCK_REALTIME_COARSE ? wall_shift_s : 0;
+    return rc;
 }
 
 /* --- a plugin in it --- */
@@ -520,6 +535,26 @@ Test(plugin, renewal_keeps_the_binding)
     free(loose);
     X509_free(mine);
     X509_free(other);
+    end();
+}
+
+/* A machine that starts without a clock of its own (DESIGN 11.18). */
+Test(plugin, before_its_build_date_no_token_is_judged)
+{
+    begin();
+    struct mosquitto client = client_named("d1");
+    char *token = token_for("d1", 600);
+
+    wall_shift_s = HLT_BUILD_DATE_S - 1 - (long)time(NULL);
+    cr_expect_eq(ask_auth(&client, "d1", token), MOSQ_ERR_AUTH);
+    cr_expect_eq(ask_auth(&client, "d1", token), MOSQ_ERR_AUTH);
+    cr_expect(strstr(broker.log, "reason=clock_unset") != NULL);
+    const char *told = strstr(broker.log, "no token can be judged until the clock is set");
+    cr_assert(told != NULL);
+    cr_expect(strstr(told + 1, "no token can be judged until the clock is set") == NULL, "once");
+    wall_shift_s = 0;
+    cr_expect_eq(ask_auth(&client, "d1", token), MOSQ_ERR_SUCCESS);
+    free(token);
     end();
 }
 
