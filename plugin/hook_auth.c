@@ -102,7 +102,7 @@ static enum hlt_reason authenticate(struct plugin *self, const struct mosquitto 
 {
     struct hlt_counters *counters = hlt_engine_counters(self->engine);
     struct hlt_now now = hlt_plugin_now();
-    int64_t now_s = now.wall_ms / 1000;
+    int64_t now_s = hlt_plugin_wall_s();
     bool fits =
         shown->len <= self->token_rules.max_bytes; /* else refused unread, so never cached */
     const uint8_t *hash = shown->hash;
@@ -136,7 +136,7 @@ enum hlt_reason hlt_auth_verify(struct plugin *self, const struct mosquitto *cli
                                 struct hlt_err *detail)
 {
     *claims = NULL;
-    if (hlt_plugin_now().wall_ms / 1000 < HLT_BUILD_DATE_S) {
+    if (hlt_plugin_wall_s() < HLT_BUILD_DATE_S) {
         if (!self->clock_unset_told) {
             self->clock_unset_told = true;
             hlt_say(

@@ -11,6 +11,11 @@ static int64_t clock_ms(clockid_t clock)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+int64_t hlt_plugin_wall_s(void)
+{
+    return clock_ms(CLOCK_REALTIME) / 1000;
+}
+
 struct hlt_now hlt_plugin_now(void)
 {
     return (struct hlt_now){

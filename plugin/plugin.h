@@ -75,6 +75,9 @@ int hlt_on_reload(int event, void *event_data, void *userdata);
 /* --- time: hook_tick.c --- */
 /* Both clocks, as coarse as the kernel's tick (1 to 4 ms): a few nanoseconds each. */
 struct hlt_now hlt_plugin_now(void);
+/* The second it is, for judging tokens: by the coarse clock, which is behind, one issued just now
+ * would lie in the future. */
+int64_t hlt_plugin_wall_s(void);
 /* Run the timers if they are late because the broker does not tick. */
 void hlt_plugin_drive(struct plugin *self, struct hlt_now now);
 
