@@ -217,6 +217,30 @@ Test(audit, tokens_are_blanked_whole_or_cut)
     cr_expect_str_eq(hlt_audit_safe(NULL), "");
 }
 
+Test(audit, no_member_of_a_record_holds_a_token)
+{
+    static const char token[] = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA";
+    const struct hlt_audit_event what = {.type = HLT_AUDIT_COMMAND,
+                                         .subject = token,
+                                         .client_id = "d1",
+                                         .address = token,
+                                         .actor = token,
+                                         .reason = token,
+                                         .detail = token};
+    uint8_t before[HLT_AUDIT_HASH_BYTES] = {0};
+    struct hlt_audit_record record;
+
+    cr_assert(hlt_audit_init(&audit, true) == HLT_OK);
+    hlt_audit_append(&audit, &what, FX_START_MS);
+    const struct hlt_audit_waiting *waiting = hlt_audit_next(&audit);
+    cr_expect(memmem(waiting->value, waiting->len, "eyJ", 3) == NULL);
+    take(&record, before);
+    cr_expect_str_eq(record.subject, "(a token)");
+    cr_expect_str_eq(record.detail, "(a token)");
+    cr_expect_str_eq(record.client_id, "d1");
+    hlt_audit_free(&audit);
+}
+
 /* --- in the engine and the store --- */
 
 static struct fx fx;

@@ -502,6 +502,28 @@ Test(heartbeat, comes_every_interval_with_the_counters)
     fx_end(&fx);
 }
 
+Test(session, a_token_in_the_wrong_field_is_neither_logged_nor_told)
+{
+    static const char *const tokens[] = {"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.AAAA",
+                                         "eyJhbGciOiJFUzI1NiJ9.eyJzdWIi"};
+
+    fx_begin(&fx, NULL, NULL, NULL, true);
+    for (size_t i = 0; i < 6; i++) { /* enough of them for an alert */
+        struct hlt_refusal refusal = {.reason = HLT_REASON_NO_TOKEN,
+                                      .client_id = tokens[i % 2],
+                                      .user = tokens[i % 2],
+                                      .address = "192.0.2.1"};
+        hlt_engine_refused(fx.engine, fx.now, &refusal);
+    }
+    fx_drain(&fx);
+    cr_expect(fx_count_kind(&fx, HLT_ACT_LOG) > 0);
+    cr_expect(fx_count(&fx, "alerts/warning", "auth_failure") > 0);
+    for (size_t i = 0; i < fx.said_count; i++) {
+        cr_expect(strstr(fx.said[i].payload, "eyJ") == NULL, "%s", fx.said[i].payload);
+    }
+    fx_end(&fx);
+}
+
 Test(heartbeat, counts_refused_logins_by_their_reason)
 {
     char member[64];
