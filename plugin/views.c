@@ -269,6 +269,21 @@ static void keep_example(struct hlt_views *views, const struct client *client,
                         strlen(line));
 }
 
+/* A clean start holds no subscription of before. */
+static void release_before(struct client *client)
+{
+    const struct hlt_session *session = client->session;
+
+    if (session == NULL || client->login == session->login) {
+        return;
+    }
+    if (!client->durable || !session->durable) {
+        hlt_recent_release_all(client->recent, &client->views->recents);
+    }
+    client->login = session->login;
+    client->durable = session->durable;
+}
+
 /* Put the client's last questions to its view of before and to the one it gets. */
 static void compare(struct hlt_views *views, struct client *client, const struct hlt_view *before,
                     const struct hlt_view *after, bool by_policy)
@@ -278,6 +293,7 @@ static void compare(struct hlt_views *views, struct client *client, const struct
     struct hlt_recent_pair pair;
     bool changed = false;
 
+    release_before(client);
     for (size_t i = 0; hlt_recent_at(client->recent, i, &pair); i++) {
         struct hlt_decision was, is;
 
@@ -451,10 +467,10 @@ static void ask_shadow(struct hlt_views *views, struct client *client, enum hlt_
     if ((said.verdict == HLT_ALLOW) == (client->said.verdict == HLT_ALLOW)) {
         return;
     }
-    (void)snprintf(who, sizeof(who), "%s",
-                   client->session != NULL   ? client->session->claims->sub
-                   : client->user[0] != '\0' ? client->user
-                                             : client->client_id);
+    const char *name = client->session != NULL   ? client->session->claims->sub
+                       : client->user[0] != '\0' ? client->user
+                                                 : client->client_id;
+    (void)hlt_printable(who, sizeof(who), name, strnlen(name, sizeof(who) - 1));
     struct hlt_shadow_case what = {.who = who,
                                    .access = hlt_access_word(access),
                                    .topic = topic,
@@ -487,21 +503,16 @@ static void count_shadow(struct hlt_views *views, const struct client *client)
     hlt_shadow_count(counts, client->row, allowed, views->plugin->now.wall_ms);
 }
 
-/* A clean start holds no subscription of before; a subscription that was granted is held until it
- * is given up. What was asked by others of an UNSUBSCRIBE is of no use. */
+/* A subscription that was granted is held until it is given up. */
 static void note(struct hlt_views *views, struct client *client, enum hlt_access access,
                  const char *topic)
 {
-    const struct hlt_session *session = client->session;
     bool held = access == HLT_SUBSCRIBE && client->said.verdict == HLT_ALLOW;
 
-    if (session != NULL && client->login != session->login) {
-        if (!client->durable || !session->durable) {
-            hlt_recent_release_all(client->recent, &views->recents);
-        }
-        client->login = session->login;
-        client->durable = session->durable;
+    if (views->recents.bytes_max == 0) {
+        return; /* switched off */
     }
+    release_before(client);
     if (access == HLT_UNSUBSCRIBE) {
         hlt_recent_release(client->recent, &views->recents, topic);
     } else if (access == HLT_SUBSCRIBE || views->notes_left > 0) {

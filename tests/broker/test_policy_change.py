@@ -68,6 +68,19 @@ class Change(harness.BrokerTest):
             seen = client.nothing_before(f"devices/{name}/commands")
             self.assertFalse([m for m in seen if b"subscription_lost" in m.payload], name)
 
+    def test_a_clean_start_holds_nothing_of_before(self):
+        broker = self.start(policy=MORE)
+        token = broker.token("lamp-9", roles=["lamp"])
+        wire = broker.wire(4)
+        self.assertEqual(wire.connect("lamp-9", "", token), 0)
+        self.assertEqual(wire.subscribe("lamps/lamp-9/set"), 1)
+        wire.disconnect()
+        again = broker.wire(4)
+        self.assertEqual(again.connect("lamp-9", "", token), 0)
+        broker.write_policy(MORE.replace("allow read lamps/%d/#", "allow read lamps/%d/status"))
+        broker.sighup()
+        broker.wait_log("0 of 1 clients change, subscriptions lost by 0")
+
     def test_an_offline_session_that_asks_after_the_change_counts_too(self):
         broker = self.start(policy=MORE)
         wire = broker.wire(4)
