@@ -9,7 +9,7 @@
 #include "engine_impl.h"
 #include "text.h"
 
-#define KEYS_SHOWN 64 /* keys in the answer to getStatus; the store has all of them */
+#define KEYS_SHOWN 64    /* keys in the answer to getStatus; the store has all of them */
 #define EVENT_BYTES 1024 /* most events are shorter than half of it */
 
 static void add_date(cJSON *object, const char *name, int64_t unix_ms)
