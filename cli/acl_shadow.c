@@ -22,20 +22,6 @@ struct report {
     size_t count;
 };
 
-static const char *text_of(const cJSON *item, const char *name)
-{
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, name));
-
-    return text != NULL ? text : "";
-}
-
-static double number_of(const cJSON *item, const char *name)
-{
-    const cJSON *member = cJSON_GetObjectItemCaseSensitive(item, name);
-
-    return cJSON_IsNumber(member) ? member->valuedouble : 0;
-}
-
 static cJSON *read_json(const struct hlt_reader *reader, const char *key)
 {
     char *text = hlt_reader_blob(reader, HLT_DB_COUNTERS, key);
@@ -49,15 +35,16 @@ static cJSON *read_json(const struct hlt_reader *reader, const char *key)
 static cJSON *read_rows(const struct hlt_reader *reader, const cJSON *head)
 {
     cJSON *rows = cJSON_CreateArray();
-    double count = number_of(head, "rows");
+    double count = hlt_reader_number_of(head, "rows");
 
     for (unsigned i = 0; i < count; i++) {
         char key[24];
 
         (void)snprintf(key, sizeof(key), HLT_SHADOW_KEY ":%u", i);
         cJSON *row = read_json(reader, key);
-        if (row == NULL || strcmp(text_of(row, "active"), text_of(head, "active")) != 0 ||
-            strcmp(text_of(row, "shadow"), text_of(head, "shadow")) != 0) {
+        if (row == NULL ||
+            strcmp(hlt_reader_text_of(row, "active"), hlt_reader_text_of(head, "active")) != 0 ||
+            strcmp(hlt_reader_text_of(row, "shadow"), hlt_reader_text_of(head, "shadow")) != 0) {
             cJSON_Delete(row); /* not written yet */
             continue;
         }
@@ -87,17 +74,17 @@ static int by_count(const void *left, const void *right)
 static struct group group_of(const cJSON *row, bool by_device)
 {
     return (struct group){
-        .who = by_device ? text_of(row, "who") : NULL,
-        .access = text_of(row, "access"),
-        .topic = text_of(row, "topic"),
-        .active = text_of(row, "activeText"),
-        .shadow = text_of(row, "shadowText"),
-        .example_who = text_of(row, "who"),
+        .who = by_device ? hlt_reader_text_of(row, "who") : NULL,
+        .access = hlt_reader_text_of(row, "access"),
+        .topic = hlt_reader_text_of(row, "topic"),
+        .active = hlt_reader_text_of(row, "activeText"),
+        .shadow = hlt_reader_text_of(row, "shadowText"),
+        .example_who = hlt_reader_text_of(row, "who"),
         .allowed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(row, "allowed")),
-        .count = number_of(row, "count"),
-        .first = number_of(row, "first"),
-        .last = number_of(row, "last"),
-        .devices = text_of(row, "who")[0] != '\0',
+        .count = hlt_reader_number_of(row, "count"),
+        .first = hlt_reader_number_of(row, "first"),
+        .last = hlt_reader_number_of(row, "last"),
+        .devices = hlt_reader_text_of(row, "who")[0] != '\0',
     };
 }
 
@@ -110,7 +97,7 @@ static void sum_up(struct report *report, const char *device)
     report->groups = hlt_cli_resize(NULL, (space + 1) * sizeof(*report->groups));
     cJSON_ArrayForEach(row, report->rows)
     {
-        if (device == NULL || strcmp(text_of(row, "who"), device) == 0) {
+        if (device == NULL || strcmp(hlt_reader_text_of(row, "who"), device) == 0) {
             report->groups[count++] = group_of(row, device != NULL);
         }
     }
@@ -153,12 +140,12 @@ static int print_json(const struct report *report, size_t limit)
 {
     cJSON *root = cJSON_CreateObject();
 
-    cJSON_AddStringToObject(root, "policy", text_of(report->head, "active"));
-    cJSON_AddStringToObject(root, "shadowPolicy", text_of(report->head, "shadow"));
-    hlt_reader_add_date(root, "since", (int64_t)number_of(report->head, "since"));
-    cJSON_AddNumberToObject(root, "checked", number_of(report->head, "checked"));
-    cJSON_AddNumberToObject(root, "wouldDeny", number_of(report->head, "wouldDeny"));
-    cJSON_AddNumberToObject(root, "wouldAllow", number_of(report->head, "wouldAllow"));
+    cJSON_AddStringToObject(root, "policy", hlt_reader_text_of(report->head, "active"));
+    cJSON_AddStringToObject(root, "shadowPolicy", hlt_reader_text_of(report->head, "shadow"));
+    hlt_reader_add_date(root, "since", (int64_t)hlt_reader_number_of(report->head, "since"));
+    cJSON_AddNumberToObject(root, "checked", hlt_reader_number_of(report->head, "checked"));
+    cJSON_AddNumberToObject(root, "wouldDeny", hlt_reader_number_of(report->head, "wouldDeny"));
+    cJSON_AddNumberToObject(root, "wouldAllow", hlt_reader_number_of(report->head, "wouldAllow"));
     cJSON *list = cJSON_AddArrayToObject(root, "differences");
     for (size_t i = 0; i < report->count && i < limit; i++) {
         const struct group *group = &report->groups[i];
@@ -223,12 +210,13 @@ static int print_text(const struct report *report, size_t limit)
     if (report->count > limit) {
         printf("... and %zu more (--limit)\n", report->count - limit);
     }
-    hlt_cli_age(hlt_cli_now_ms() - (int64_t)number_of(report->head, "since"), age);
+    hlt_cli_age(hlt_cli_now_ms() - (int64_t)hlt_reader_number_of(report->head, "since"), age);
     printf("policy %s in force, %s as its shadow for %s: %.0f checks, %.0f would be denied, %.0f "
            "would be allowed\n",
-           text_of(report->head, "active"), text_of(report->head, "shadow"), age,
-           number_of(report->head, "checked"), number_of(report->head, "wouldDeny"),
-           number_of(report->head, "wouldAllow"));
+           hlt_reader_text_of(report->head, "active"), hlt_reader_text_of(report->head, "shadow"),
+           age, hlt_reader_number_of(report->head, "checked"),
+           hlt_reader_number_of(report->head, "wouldDeny"),
+           hlt_reader_number_of(report->head, "wouldAllow"));
     return HLT_EXIT_OK;
 }
 

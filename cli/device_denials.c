@@ -8,20 +8,6 @@
 #include "../shared/text.h"
 #include "reader.h"
 
-static const char *text_of(const cJSON *item, const char *name)
-{
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, name));
-
-    return text != NULL ? text : "";
-}
-
-static double number_of(const cJSON *item, const char *name)
-{
-    const cJSON *member = cJSON_GetObjectItemCaseSensitive(item, name);
-
-    return cJSON_IsNumber(member) ? member->valuedouble : 0;
-}
-
 static void print_table(const cJSON *list)
 {
     static const char *const heads[] = {"<ACCESS", "<TOPIC", "<REASON",
@@ -34,12 +20,12 @@ static void print_table(const cJSON *list)
     {
         char first[24], last[24];
 
-        hlt_cli_age(now_ms - (int64_t)number_of(item, "first"), first);
-        hlt_cli_age(now_ms - (int64_t)number_of(item, "last"), last);
-        hlt_table_cell(table, "%s", text_of(item, "access"));
-        hlt_table_cell(table, "%s", text_of(item, "topic"));
-        hlt_table_cell(table, "%s", text_of(item, "reason"));
-        hlt_table_cell(table, "%.0f", number_of(item, "count"));
+        hlt_cli_age(now_ms - (int64_t)hlt_reader_number_of(item, "first"), first);
+        hlt_cli_age(now_ms - (int64_t)hlt_reader_number_of(item, "last"), last);
+        hlt_table_cell(table, "%s", hlt_reader_text_of(item, "access"));
+        hlt_table_cell(table, "%s", hlt_reader_text_of(item, "topic"));
+        hlt_table_cell(table, "%s", hlt_reader_text_of(item, "reason"));
+        hlt_table_cell(table, "%.0f", hlt_reader_number_of(item, "count"));
         hlt_table_cell(table, "%s", last);
         hlt_table_cell(table, "%s", first);
     }
@@ -57,12 +43,12 @@ static int print_json(const char *id, const cJSON *list)
     {
         cJSON *denial = cJSON_CreateObject();
 
-        cJSON_AddStringToObject(denial, "access", text_of(item, "access"));
-        cJSON_AddStringToObject(denial, "topic", text_of(item, "topic"));
-        cJSON_AddStringToObject(denial, "reason", text_of(item, "reason"));
-        cJSON_AddNumberToObject(denial, "count", number_of(item, "count"));
-        hlt_reader_add_date(denial, "first", (int64_t)number_of(item, "first"));
-        hlt_reader_add_date(denial, "last", (int64_t)number_of(item, "last"));
+        cJSON_AddStringToObject(denial, "access", hlt_reader_text_of(item, "access"));
+        cJSON_AddStringToObject(denial, "topic", hlt_reader_text_of(item, "topic"));
+        cJSON_AddStringToObject(denial, "reason", hlt_reader_text_of(item, "reason"));
+        cJSON_AddNumberToObject(denial, "count", hlt_reader_number_of(item, "count"));
+        hlt_reader_add_date(denial, "first", (int64_t)hlt_reader_number_of(item, "first"));
+        hlt_reader_add_date(denial, "last", (int64_t)hlt_reader_number_of(item, "last"));
         cJSON_AddItemToArray(array, denial);
     }
     return hlt_cli_print_json(root);

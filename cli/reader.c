@@ -91,6 +91,20 @@ char *hlt_reader_metric_name(const struct hlt_reader *reader, uint16_t name_id)
     return name;
 }
 
+const char *hlt_reader_text_of(const cJSON *object, const char *name)
+{
+    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+
+    return text != NULL ? text : "";
+}
+
+double hlt_reader_number_of(const cJSON *object, const char *name)
+{
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+
+    return cJSON_IsNumber(member) ? member->valuedouble : 0;
+}
+
 void hlt_reader_add_date(cJSON *object, const char *name, int64_t unix_ms)
 {
     char date[HLT_DATE_BYTES];

@@ -57,6 +57,10 @@ const char *hlt_reader_state(bool online, unsigned status);
 /* What the device says of itself: "online", "maintenance", ...; "" if it never said. */
 const char *hlt_reader_status(unsigned status);
 
+/* A member of a document that was read: "" and 0 where it is not there, or of another type. */
+const char *hlt_reader_text_of(const cJSON *object, const char *name);
+double hlt_reader_number_of(const cJSON *object, const char *name);
+
 /* Print a JSON document as one compact line without a line break (for lists that are streamed) and
  * delete it. */
 int hlt_reader_print_compact(cJSON *document);
