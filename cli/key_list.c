@@ -188,13 +188,6 @@ static int read_use(const char *db, const char *config, cJSON **out)
     return HLT_EXIT_OK;
 }
 
-static const char *member(const cJSON *object, const char *name)
-{
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
-
-    return text != NULL ? text : "";
-}
-
 /* Take the entry of this key out of the report; NULL: never used. */
 static cJSON *take_use(cJSON *use, const struct hlt_key_info *info)
 {
@@ -202,8 +195,8 @@ static cJSON *take_use(cJSON *use, const struct hlt_key_info *info)
 
     cJSON_ArrayForEach(entry, use)
     {
-        if (strcmp(member(entry, "kid"), info->kid) == 0 &&
-            strcmp(member(entry, "alg"), info->alg) == 0) {
+        if (strcmp(hlt_reader_text_of(entry, "kid"), info->kid) == 0 &&
+            strcmp(hlt_reader_text_of(entry, "alg"), info->alg) == 0) {
             return cJSON_DetachItemViaPointer(use, entry);
         }
     }
@@ -250,8 +243,8 @@ static cJSON *list_keys(const struct files *files, cJSON *use)
     cJSON_ArrayForEach(left, use)
     {
         cJSON *row = cJSON_CreateObject();
-        cJSON_AddStringToObject(row, "kid", member(left, "kid"));
-        cJSON_AddStringToObject(row, "alg", member(left, "alg"));
+        cJSON_AddStringToObject(row, "kid", hlt_reader_text_of(left, "kid"));
+        cJSON_AddStringToObject(row, "alg", hlt_reader_text_of(left, "alg"));
         cJSON_AddBoolToObject(row, "loaded", false);
         add_use(row, left);
         cJSON_AddItemToArray(list, row);
@@ -299,8 +292,10 @@ static void print_table(const struct files *files, cJSON *use)
     }
     cJSON_ArrayForEach(left, use)
     {
-        info = (struct hlt_key_info){
-            .kid = member(left, "kid"), .alg = member(left, "alg"), .issuer = "", .file = ""};
+        info = (struct hlt_key_info){.kid = hlt_reader_text_of(left, "kid"),
+                                     .alg = hlt_reader_text_of(left, "alg"),
+                                     .issuer = "",
+                                     .file = ""};
         print_row(table, &info, left, true);
     }
     hlt_table_print(table);
