@@ -59,6 +59,7 @@ struct client {
     bool differed;
     uint8_t asked_access;
     uint8_t asked_len; /* 0: nothing yet */
+    bool unseen;       /* it was not noted: the tick's notes were used up */
     struct bound active, shadow;
     struct hlt_views *views;
     struct hlt_session *session;  /* NULL: another login */
@@ -509,6 +510,7 @@ static void note(struct hlt_views *views, struct client *client, enum hlt_access
 {
     bool held = access == HLT_SUBSCRIBE && client->said.verdict == HLT_ALLOW;
 
+    client->unseen = false;
     if (views->recents.bytes_max == 0) {
         return; /* switched off */
     }
@@ -518,6 +520,8 @@ static void note(struct hlt_views *views, struct client *client, enum hlt_access
     } else if (access == HLT_SUBSCRIBE || views->notes_left > 0) {
         views->notes_left -= views->notes_left > 0;
         hlt_recent_note(&client->recent, &views->recents, access, topic, strlen(topic), held);
+    } else {
+        client->unseen = true;
     }
 }
 
@@ -542,6 +546,8 @@ static void ask(struct hlt_views *views, struct client *client, enum hlt_access 
             client->asked_len = (uint8_t)len;
             client->asked_access = (uint8_t)access;
         }
+    } else if (client->unseen && views->notes_left > 0) {
+        note(views, client, access, topic);
     }
     if (views->shadow.current != NULL) {
         count_shadow(views, client);

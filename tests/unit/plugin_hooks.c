@@ -651,6 +651,53 @@ Test(plugin, replaced_policies_go_in_slices_and_views_follow_the_new_one)
     end();
 }
 
+/* `count` devices that are logged in; they live until the next call. */
+static struct mosquitto *devices(int count)
+{
+    static struct mosquitto client[1200];
+
+    for (int i = 0; i < count; i++) {
+        char id[16];
+        snprintf(id, sizeof(id), "d%d", i);
+        client[i] = client_named(id);
+        char *token = token_for(id, 600);
+        cr_assert_eq(ask_auth(&client[i], id, token), MOSQ_ERR_SUCCESS);
+        free(token);
+    }
+    return client;
+}
+
+static void put_into_force(const char *text)
+{
+    struct plugin *self = loaded;
+    struct hlt_problems problems = {.count = 0};
+    struct hlt_policy *next = NULL;
+
+    cr_assert_eq(hlt_policy_parse(&next, text, strlen(text), "next", NULL, &problems), HLT_OK);
+    cr_assert(hlt_views_swap(self->views, next));
+    hlt_problems_free(&problems);
+}
+
+Test(plugin, who_asks_the_same_all_the_time_is_seen_in_a_later_tick)
+{
+    begin();
+    struct plugin *self = loaded;
+    struct mosquitto *client = devices(600);
+
+    for (int tick = 0; tick < 3; tick++) { /* one tick takes no more than 256 questions down */
+        for (int i = 0; i < 600; i++) {
+            cr_assert_eq(ask_acl(&client[i], MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_SUCCESS);
+        }
+        hlt_views_sweep(self->views);
+    }
+    put_into_force("haltere 1\nanyone\n  allow write other/#\n");
+    for (int tick = 0; tick < 20; tick++) {
+        hlt_views_sweep(self->views);
+    }
+    cr_expect(strstr(broker.log, "600 of 600 clients change") != NULL, "%s", broker.log);
+    end();
+}
+
 Test(plugin, a_storm_of_reloads_piles_up_no_policies)
 {
     begin();
