@@ -215,12 +215,23 @@ void hlt_views_compare(struct hlt_views *views, struct hlt_now now)
                      shadow != NULL ? hlt_policy_digest(shadow) : NULL, now.wall_ms);
 }
 
+/* Whom the policy in force has changed since it is, or since this was told last. */
+static void tell_change(struct hlt_views *views)
+{
+    hlt_engine_counters(views->plugin->engine)->clients_changed += views->change.changed;
+    hlt_reload_tell_change(views->plugin, &views->change);
+    views->change = (struct hlt_policy_change){0};
+}
+
 bool hlt_views_swap(struct hlt_views *views, struct hlt_policy *policy)
 {
+    /* Amid the comparing for the one before: the rest is compared with this one. */
+    if (views->reporting && views->change.clients > 0) {
+        tell_change(views);
+    }
     if (!track_swap(&views->active, policy)) {
         return false;
     }
-    views->change = (struct hlt_policy_change){0};
     views->reporting = true;
     return true;
 }
@@ -399,8 +410,7 @@ void hlt_views_sweep(struct hlt_views *views)
     (void)sweep_track(views, &views->shadow, false);
     if (sweep_track(views, &views->active, true) && views->reporting) {
         views->reporting = false;
-        counters->clients_changed += views->change.changed;
-        hlt_reload_tell_change(views->plugin, &views->change);
+        tell_change(views);
     }
 }
 

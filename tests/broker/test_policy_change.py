@@ -81,6 +81,20 @@ class Change(harness.BrokerTest):
         broker.sighup()
         broker.wait_log("0 of 1 clients change, subscriptions lost by 0")
 
+    def test_who_has_left_without_a_durable_session_holds_nothing(self):
+        broker = self.start(policy=MORE)
+        operator = broker.operator().connect()
+        operator.subscribe("devices/lamp-9/event")
+        wire = broker.wire(4)
+        self.assertEqual(wire.connect("lamp-9", "", broker.token("lamp-9", roles=["lamp"])), 0)
+        self.assertEqual(wire.subscribe("lamps/lamp-9/set"), 1)
+        wire.disconnect()
+        operator.next_json("devices/lamp-9/event", lambda e: e["type"] == "disconnected")
+        broker.write_policy(MORE.replace("allow read lamps/%d/#", "allow read lamps/%d/status"))
+        broker.sighup()
+        broker.wait_log(r"clients change, subscriptions lost by \d")
+        self.assertIn("subscriptions lost by 0", broker.log())
+
     def test_an_offline_session_that_asks_after_the_change_counts_too(self):
         broker = self.start(policy=MORE)
         wire = broker.wire(4)

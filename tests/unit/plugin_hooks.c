@@ -698,6 +698,27 @@ Test(plugin, who_asks_the_same_all_the_time_is_seen_in_a_later_tick)
     end();
 }
 
+Test(plugin, a_reload_amid_the_comparing_of_another_loses_no_change)
+{
+    begin();
+    struct plugin *self = loaded;
+    struct mosquitto *client = devices(120);
+
+    for (int i = 0; i < 120; i++) {
+        cr_assert_eq(ask_acl(&client[i], MOSQ_ACL_WRITE, "open/x"), MOSQ_ERR_SUCCESS);
+    }
+    put_into_force("haltere 1\nanyone\n  allow write other/#\n");
+    hlt_views_sweep(self->views); /* some of them */
+    put_into_force("haltere 1\nanyone\n  allow write other/#\n# as before\n");
+    for (int tick = 0; tick < 20; tick++) {
+        hlt_views_sweep(self->views);
+    }
+    cr_expect(strstr(broker.log, "50 of 50 clients change") != NULL, "%s", broker.log);
+    cr_expect(strstr(broker.log, "70 of 120 clients change") != NULL, "%s", broker.log);
+    cr_expect_eq(hlt_engine_counters(self->engine)->clients_changed, 120);
+    end();
+}
+
 Test(plugin, a_storm_of_reloads_piles_up_no_policies)
 {
     begin();
