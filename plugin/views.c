@@ -281,15 +281,17 @@ static void keep_example(struct hlt_views *views, const struct client *client,
                         strlen(line));
 }
 
-/* A clean start holds no subscription of before. */
+/* A clean start holds no subscription of before, and who has left holds none unless the broker
+ * keeps his session. */
 static void release_before(struct client *client)
 {
     const struct hlt_session *session = client->session;
 
-    if (session == NULL || client->login == session->login) {
+    if (session == NULL) {
         return;
     }
-    if (!client->durable || !session->durable) {
+    bool another = client->login != session->login;
+    if ((another && !client->durable) || (!session->durable && (another || !session->online))) {
         hlt_recent_release_all(client->recent, &client->views->recents);
     }
     client->login = session->login;
