@@ -40,7 +40,7 @@ static cJSON *read_rows(const struct hlt_reader *reader, const cJSON *head)
     for (unsigned i = 0; i < count; i++) {
         char key[24];
 
-        (void)snprintf(key, sizeof(key), HLT_SHADOW_KEY ":%u", i);
+        (void)snprintf(key, sizeof(key), HLT_SHADOW_ROW_KEY, i);
         cJSON *row = read_json(reader, key);
         if (row == NULL ||
             strcmp(hlt_reader_text_of(row, "active"), hlt_reader_text_of(head, "active")) != 0 ||

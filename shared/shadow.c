@@ -29,7 +29,8 @@ struct hlt_shadow {
     uint32_t *slot; /* open addressing, row + 1; 0: free; at least twice as many as rows */
     uint32_t count, space, rows_max, slots;
     uint32_t rest_rows;
-    uint32_t dirty; /* the first dirty row */
+    uint32_t stored_rows; /* while it is read back: those the head speaks of */
+    uint32_t dirty;       /* the first dirty row */
     bool head_dirty;
     struct hlt_hash_key key;
     char active[DIGEST_BYTES], compared[DIGEST_BYTES]; /* "": nothing is compared */
@@ -345,7 +346,7 @@ static char *row_text(const struct hlt_shadow *shadow, const struct row *row)
 bool hlt_shadow_dirty(const struct hlt_shadow *shadow, char key[24], char **text)
 {
     if (shadow->dirty != HLT_SHADOW_NONE) {
-        (void)snprintf(key, 24, HLT_SHADOW_KEY ":%u", shadow->dirty);
+        (void)snprintf(key, 24, HLT_SHADOW_ROW_KEY, shadow->dirty);
         *text = row_text(shadow, &shadow->row[shadow->dirty]);
         return true;
     }
@@ -389,17 +390,19 @@ static bool restore_head(struct hlt_shadow *shadow, const cJSON *root)
 {
     const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
     struct hlt_shadow_totals totals = {0};
-    uint64_t since = 0;
+    uint64_t since = 0, rows = 0;
 
     if (active == NULL || compared == NULL || strlen(active) >= DIGEST_BYTES ||
         strlen(compared) >= DIGEST_BYTES || !number_of(root, "since", WHOLE_MAX, &since) ||
         !number_of(root, "checked", WHOLE_MAX, &totals.checked) ||
         !number_of(root, "wouldDeny", WHOLE_MAX, &totals.would_deny) ||
         !number_of(root, "wouldAllow", WHOLE_MAX, &totals.would_allow) ||
-        !number_of(root, "rest", WHOLE_MAX, &totals.rest)) {
+        !number_of(root, "rest", WHOLE_MAX, &totals.rest) ||
+        !number_of(root, "rows", UINT32_MAX, &rows)) {
         return false;
     }
     drop_rows(shadow);
+    shadow->stored_rows = (uint32_t)rows;
     memcpy(shadow->active, active, strlen(active) + 1);
     memcpy(shadow->compared, compared, strlen(compared) + 1);
     shadow->since_ms = (int64_t)since;
@@ -407,7 +410,7 @@ static bool restore_head(struct hlt_shadow *shadow, const cJSON *root)
     return true;
 }
 
-static bool restore_row(struct hlt_shadow *shadow, const cJSON *root)
+static bool restore_row(struct hlt_shadow *shadow, const cJSON *root, bool wanted)
 {
     const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
     uint64_t active_rule = 0, shadow_rule = 0, count = 0, first = 0, last = 0;
@@ -428,7 +431,7 @@ static bool restore_row(struct hlt_shadow *shadow, const cJSON *root)
         !number_of(root, "last", WHOLE_MAX, &last)) {
         return false;
     }
-    if (strcmp(active, shadow->active) != 0 || strcmp(compared, shadow->compared) != 0) {
+    if (!wanted || strcmp(active, shadow->active) != 0 || strcmp(compared, shadow->compared) != 0) {
         return true; /* of policies before these */
     }
     what.active_rule = (uint32_t)active_rule;
@@ -444,14 +447,29 @@ static bool restore_row(struct hlt_shadow *shadow, const cJSON *root)
     return true;
 }
 
+/* Whether the head speaks of this row. Behind its last one lie rows of before: of other policies,
+ * or of these two when there were more of them. */
+static bool row_is_stored(const struct hlt_shadow *shadow, const char *key, size_t key_len)
+{
+    const size_t prefix = strlen(HLT_SHADOW_KEY ":");
+    char digits[24] = "";
+
+    if (key_len <= prefix || key_len - prefix >= sizeof(digits)) {
+        return false;
+    }
+    memcpy(digits, key + prefix, key_len - prefix);
+    return strtoul(digits, NULL, 10) < shadow->stored_rows;
+}
+
 bool hlt_shadow_restore(struct hlt_shadow *shadow, const char *key, size_t key_len,
                         const char *text, size_t len)
 {
     cJSON *root = cJSON_ParseWithLength(text, len);
-    bool good = root != NULL && (key_len == strlen(HLT_SHADOW_KEY) ? restore_head(shadow, root)
-                                                                   : restore_row(shadow, root));
+    bool good =
+        root != NULL && (key_len == strlen(HLT_SHADOW_KEY)
+                             ? restore_head(shadow, root)
+                             : restore_row(shadow, root, row_is_stored(shadow, key, key_len)));
 
-    (void)key;
     cJSON_Delete(root);
     return good;
 }

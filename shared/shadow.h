@@ -10,7 +10,8 @@
 
 #include "base.h"
 
-#define HLT_SHADOW_KEY "shadow" /* in the store's counters: the head; "shadow:N": row N */
+#define HLT_SHADOW_KEY "shadow"                   /* in the store's counters: the head */
+#define HLT_SHADOW_ROW_KEY HLT_SHADOW_KEY ":%07u" /* a row, in the store's order */
 #define HLT_SHADOW_REST_MAX 4096
 #define HLT_SHADOW_TOPIC 128 /* bytes of an example's topic, with its NUL */
 #define HLT_SHADOW_NONE UINT32_MAX
@@ -60,7 +61,8 @@ void hlt_shadow_totals(const struct hlt_shadow *shadow, struct hlt_shadow_totals
  * Call hlt_shadow_written when it is on its way, then again. */
 bool hlt_shadow_dirty(const struct hlt_shadow *shadow, char key[24], char **text);
 void hlt_shadow_written(struct hlt_shadow *shadow);
-/* Take back what was written, the head first. False: it is damaged. */
+/* Take back what was written, in the store's order: the head first, and each row to the number it
+ * had. False: it is damaged. */
 bool hlt_shadow_restore(struct hlt_shadow *shadow, const char *key, size_t key_len,
                         const char *text, size_t len);
 

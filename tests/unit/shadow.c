@@ -170,3 +170,137 @@ Test(shadow, what_was_written_comes_back)
     hlt_shadow_free(shadow);
     hlt_shadow_free(back);
 }
+
+/* --- a store of one column --- */
+
+struct stored {
+    char key[24], *text;
+};
+
+static int by_key(const void *left, const void *right)
+{
+    return strcmp(((const struct stored *)left)->key, ((const struct stored *)right)->key);
+}
+
+/* Write up to `most` records. */
+static void store(struct hlt_shadow *shadow, struct stored *records, size_t *count, unsigned most)
+{
+    char key[24], *text = NULL;
+
+    for (unsigned n = 0; n < most && hlt_shadow_dirty(shadow, key, &text); n++) {
+        size_t i = 0;
+        while (i < *count && strcmp(records[i].key, key) != 0) {
+            i++;
+        }
+        *count += i == *count;
+        free(records[i].text);
+        (void)snprintf(records[i].key, sizeof(records[i].key), "%s", key);
+        records[i].text = text;
+        hlt_shadow_written(shadow);
+    }
+}
+
+/* What a start finds: in the store's order. */
+static struct hlt_shadow *start_on(struct stored *records, size_t count, uint32_t rows_max)
+{
+    struct hlt_shadow *shadow = hlt_shadow_new(rows_max);
+
+    qsort(records, count, sizeof(*records), by_key);
+    for (size_t i = 0; i < count; i++) {
+        cr_assert(records[i].text != NULL);
+        cr_expect(hlt_shadow_restore(shadow, records[i].key, strlen(records[i].key),
+                                     records[i].text, strlen(records[i].text)));
+    }
+    return shadow;
+}
+
+static uint64_t counted(struct hlt_shadow *shadow)
+{
+    char *all = written(shadow);
+    uint64_t sum = 0;
+
+    for (const char *at = all; (at = strstr(at, "\"count\":")) != NULL; at++) {
+        sum += strtoull(at + strlen("\"count\":"), NULL, 10);
+    }
+    free(all);
+    return sum;
+}
+
+static void count_devices(struct hlt_shadow *shadow, unsigned devices)
+{
+    char who[16];
+
+    for (unsigned i = 0; i < devices; i++) {
+        (void)snprintf(who, sizeof(who), "d%u", i);
+        struct hlt_shadow_case what = differs(who, 7);
+        count(shadow, &what, 2000);
+    }
+}
+
+Test(shadow, rows_of_the_same_policies_before_they_were_changed_back_do_not_come_back)
+{
+    struct hlt_shadow *shadow = hlt_shadow_new(100);
+    struct stored records[40] = {{"", NULL}};
+    size_t records_count = 0;
+
+    hlt_shadow_begin(shadow, "aaaa", "bbbb", 1000);
+    count_devices(shadow, 12);
+    store(shadow, records, &records_count, UINT32_MAX);
+    hlt_shadow_begin(shadow, "aaaa", "cccc", 2000);
+    hlt_shadow_begin(shadow, "aaaa", "bbbb", 3000);
+    count_devices(shadow, 3);
+    store(shadow, records, &records_count, UINT32_MAX);
+    struct hlt_shadow *back = start_on(records, records_count, 100);
+    cr_expect_eq(counted(back), 3);
+    hlt_shadow_free(back);
+    hlt_shadow_free(shadow);
+    for (size_t i = 0; i < records_count; i++) {
+        free(records[i].text);
+    }
+}
+
+Test(shadow, a_crash_while_what_came_back_is_written_again_counts_nothing_twice)
+{
+    struct hlt_shadow *shadow = hlt_shadow_new(100);
+    struct stored records[40] = {{"", NULL}};
+    size_t records_count = 0;
+
+    hlt_shadow_begin(shadow, "aaaa", "bbbb", 1000);
+    count_devices(shadow, 30);
+    store(shadow, records, &records_count, UINT32_MAX);
+    for (unsigned crash = 0; crash < 30; crash += 7) {
+        struct hlt_shadow *back = start_on(records, records_count, 100);
+        store(back, records, &records_count, crash);
+        hlt_shadow_free(back);
+        back = start_on(records, records_count, 100);
+        cr_expect_eq(counted(back), 30, "after %u", crash);
+        hlt_shadow_free(back);
+    }
+    hlt_shadow_free(shadow);
+    for (size_t i = 0; i < records_count; i++) {
+        free(records[i].text);
+    }
+}
+
+Test(shadow, fewer_rows_than_before_count_nothing_twice)
+{
+    struct hlt_shadow *shadow = hlt_shadow_new(100);
+    struct stored records[40] = {{"", NULL}};
+    size_t records_count = 0;
+
+    hlt_shadow_begin(shadow, "aaaa", "bbbb", 1000);
+    count_devices(shadow, 30);
+    store(shadow, records, &records_count, UINT32_MAX);
+    for (int start = 0; start < 3; start++) { /* max_shadow_rows has been lowered */
+        struct hlt_shadow *back = start_on(records, records_count, 5);
+        store(back, records, &records_count, UINT32_MAX);
+        hlt_shadow_free(back);
+    }
+    struct hlt_shadow *back = start_on(records, records_count, 5);
+    cr_expect_eq(counted(back), 30);
+    hlt_shadow_free(back);
+    hlt_shadow_free(shadow);
+    for (size_t i = 0; i < records_count; i++) {
+        free(records[i].text);
+    }
+}
