@@ -800,6 +800,7 @@ bool hlt_engine_hand_over(struct hlt_engine *engine, struct hlt_now now, unsigne
         }
         engine->flushing = true;
         engine->flush_mono_ms = now.mono_ms + engine->options->flush_interval_ms;
+        hlt_shadow_round(engine->shadow);
     }
     if (!hand_names(engine) || !hand_dirty(engine, slice) || !hand_counters(engine, now) ||
         !hand_keys(engine)) {
@@ -816,6 +817,7 @@ void hlt_engine_flush(struct hlt_engine *engine, struct hlt_now now)
 
     engine->flush_mono_ms = now.mono_ms;
     engine->alerts.seq_dirty = true;
+    hlt_shadow_round(engine->shadow);
     hlt_audit_minute(&engine->audit, now.wall_ms, true);
     hlt_engine_audit(engine, now, &(struct hlt_audit_event){.type = HLT_AUDIT_STOP});
     for (unsigned tries = 0; tries < 1000; tries++) { /* 10 s: a full disk must not hang the stop */

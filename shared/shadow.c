@@ -30,7 +30,9 @@ struct hlt_shadow {
     uint32_t count, space, rows_max, slots;
     uint32_t rest_rows;
     uint32_t stored_rows; /* while it is read back: those the head speaks of */
-    uint32_t dirty;       /* the first dirty row */
+    uint32_t dirty;       /* the first row this round has to write */
+    uint32_t changed;     /* the first row that waits for the next round */
+    uint32_t round_rows;  /* when this one began */
     bool head_dirty;
     struct hlt_hash_key key;
     char active[DIGEST_BYTES], compared[DIGEST_BYTES]; /* "": nothing is compared */
@@ -47,7 +49,7 @@ struct hlt_shadow *hlt_shadow_new(uint32_t rows_max)
         return NULL;
     }
     shadow->rows_max = rows_max;
-    shadow->dirty = HLT_SHADOW_NONE;
+    shadow->dirty = shadow->changed = HLT_SHADOW_NONE;
     return shadow;
 }
 
@@ -64,7 +66,8 @@ static void drop_rows(struct hlt_shadow *shadow)
     shadow->row = NULL;
     shadow->slot = NULL;
     shadow->count = shadow->space = shadow->slots = shadow->rest_rows = 0;
-    shadow->dirty = HLT_SHADOW_NONE;
+    shadow->dirty = shadow->changed = HLT_SHADOW_NONE;
+    shadow->round_rows = 0;
     shadow->totals = (struct hlt_shadow_totals){0};
 }
 
@@ -190,8 +193,8 @@ static void mark(struct hlt_shadow *shadow, uint32_t index)
 
     if (!row->dirty) {
         row->dirty = true;
-        row->dirty_next = shadow->dirty;
-        shadow->dirty = index;
+        row->dirty_next = shadow->changed;
+        shadow->changed = index;
     }
     shadow->head_dirty = true;
 }
@@ -314,7 +317,7 @@ static char *head_text(const struct hlt_shadow *shadow)
     add_number(root, "wouldDeny", shadow->totals.would_deny);
     add_number(root, "wouldAllow", shadow->totals.would_allow);
     add_number(root, "rest", shadow->totals.rest);
-    add_number(root, "rows", shadow->count);
+    add_number(root, "rows", shadow->round_rows);
     return print(root);
 }
 
@@ -341,6 +344,24 @@ static char *row_text(const struct hlt_shadow *shadow, const struct row *row)
     add_number(root, "first", (uint64_t)row->first_ms);
     add_number(root, "last", (uint64_t)row->last_ms);
     return print(root);
+}
+
+void hlt_shadow_round(struct hlt_shadow *shadow)
+{
+    shadow->head_dirty = shadow->head_dirty || shadow->changed != HLT_SHADOW_NONE;
+    shadow->round_rows = shadow->count;
+    if (shadow->dirty == HLT_SHADOW_NONE) {
+        shadow->dirty = shadow->changed;
+        shadow->changed = HLT_SHADOW_NONE;
+    }
+    while (shadow->changed != HLT_SHADOW_NONE) { /* the round before was not finished: a stop */
+        struct row *row = &shadow->row[shadow->changed];
+        uint32_t next = row->dirty_next;
+
+        row->dirty_next = shadow->dirty;
+        shadow->dirty = shadow->changed;
+        shadow->changed = next;
+    }
 }
 
 bool hlt_shadow_dirty(const struct hlt_shadow *shadow, char key[24], char **text)

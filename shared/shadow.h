@@ -57,8 +57,11 @@ struct hlt_shadow_totals {
 };
 void hlt_shadow_totals(const struct hlt_shadow *shadow, struct hlt_shadow_totals *out);
 
-/* What is to be written next: key and JSON text (malloc'd, NULL: delete the key). False: nothing.
- * Call hlt_shadow_written when it is on its way, then again. */
+/* Begin a round of writing: what has changed until now. Rows that change while it is written wait
+ * for the next one, so that it ends. */
+void hlt_shadow_round(struct hlt_shadow *shadow);
+/* What is to be written next in this round: key and JSON text (malloc'd, NULL: delete the key).
+ * False: nothing. Call hlt_shadow_written when it is on its way, then again. */
 bool hlt_shadow_dirty(const struct hlt_shadow *shadow, char key[24], char **text);
 void hlt_shadow_written(struct hlt_shadow *shadow);
 /* Take back what was written, in the store's order: the head first, and each row to the number it

@@ -35,6 +35,7 @@ static char *written(struct hlt_shadow *shadow)
     size_t len;
     FILE *out = open_memstream(&all, &len);
 
+    hlt_shadow_round(shadow);
     while (hlt_shadow_dirty(shadow, key, &text)) {
         fprintf(out, "%s=%s\n", key, text != NULL ? text : "");
         free(text);
@@ -141,6 +142,7 @@ Test(shadow, what_was_written_comes_back)
     }
     char *keys[40], *texts[40];
     size_t count_written = 0;
+    hlt_shadow_round(shadow);
     while (hlt_shadow_dirty(shadow, key, &text)) {
         keys[count_written] = strdup(key);
         texts[count_written++] = text;
@@ -187,6 +189,7 @@ static void store(struct hlt_shadow *shadow, struct stored *records, size_t *cou
 {
     char key[24], *text = NULL;
 
+    hlt_shadow_round(shadow);
     for (unsigned n = 0; n < most && hlt_shadow_dirty(shadow, key, &text); n++) {
         size_t i = 0;
         while (i < *count && strcmp(records[i].key, key) != 0) {
@@ -303,4 +306,37 @@ Test(shadow, fewer_rows_than_before_count_nothing_twice)
     for (size_t i = 0; i < records_count; i++) {
         free(records[i].text);
     }
+}
+
+Test(shadow, a_round_of_writing_ends_however_fast_rows_change)
+{
+    struct hlt_shadow *shadow = hlt_shadow_new(100);
+    struct hlt_shadow_case late = differs("late", 7);
+    char key[24], *text = NULL;
+    unsigned rows = 0;
+    bool head = false;
+
+    hlt_shadow_begin(shadow, "aaaa", "bbbb", 1000);
+    count_devices(shadow, 30);
+    hlt_shadow_round(shadow);
+    for (int i = 0; i < 1000 && hlt_shadow_dirty(shadow, key, &text); i++) {
+        head = strcmp(key, HLT_SHADOW_KEY) == 0;
+        rows += !head;
+        cr_expect(!head || strstr(text, "\"rows\":30}") != NULL, "it speaks of rows not there yet");
+        free(text);
+        hlt_shadow_written(shadow);
+        if (!head) {
+            count_devices(shadow, 30);
+            count(shadow, &late, 2000);
+        }
+    }
+    cr_expect(head && rows == 30, "%u", rows);
+    hlt_shadow_round(shadow);
+    cr_expect(hlt_shadow_dirty(shadow, key, &text), "the rest is written in the next one");
+    free(text);
+    char *all = written(shadow);
+    cr_expect(strstr(all, "\"who\":\"late\"") != NULL);
+    cr_expect(strstr(all, "\"rows\":31}") != NULL);
+    free(all);
+    hlt_shadow_free(shadow);
 }
