@@ -736,11 +736,13 @@ static bool hand_shadow(struct hlt_engine *engine)
     return true;
 }
 
+/* Lists of denials may change faster than they are written: sessions and devices do not wait for
+ * them. */
 static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
 {
-    if (!hand_denials(engine) || !hand_shadow(engine)) {
-        return false;
-    }
+    bool listed = hand_denials(engine);
+
+    listed = hand_shadow(engine) && listed;
     while (engine->dirty_sessions != NULL) {
         struct hlt_session *session = engine->dirty_sessions;
         if (slice-- == 0 || !hand_session(engine, session)) {
@@ -760,7 +762,7 @@ static bool hand_dirty(struct hlt_engine *engine, unsigned slice)
         }
         device->dirty = false;
     }
-    return true;
+    return listed;
 }
 
 /* Bans leave at once: one that was given must hold after a crash. */

@@ -165,6 +165,34 @@ Test(restore, an_identity_is_kept_with_its_claims_and_never_the_token)
     end();
 }
 
+/* More devices denied between two ticks than one tick writes down, all the time. */
+Test(restore, who_logs_in_amid_a_flood_of_denials_is_known_after_a_crash)
+{
+    struct hlt_session *s[120];
+    char id[16];
+
+    begin(NULL);
+    for (int i = 0; i < 120; i++) {
+        (void)snprintf(id, sizeof(id), "flood-%d", i);
+        s[i] = fx_login(&fx, id, 36000, NULL);
+    }
+    hlt_engine_flush(fx.engine, fx.now);
+    fx_login(&fx, "late", 36000, NULL);
+    for (int tick = 0; tick < 300; tick++) {
+        for (int i = 0; i < 120; i++) {
+            hlt_engine_denied(fx.engine, fx.now, s[i], s[i]->client_id, "write", "a/b", "policy");
+        }
+        fx_advance(&fx, 100);
+        fx_forget_said(&fx);
+    }
+    struct hlt_store *store = fx.store;
+    fx_end(&fx); /* without a flush */
+    hlt_store_close(store);
+    begin(NULL);
+    cr_expect(hlt_engine_session_by_id(fx.engine, "late") != NULL);
+    end();
+}
+
 Test(restore, a_forgotten_device_stays_forgotten)
 {
     begin(NULL);
