@@ -161,7 +161,11 @@ enum hlt_rc hlt_policy_keep(const struct hlt_policy *policy, const char *folder,
     if (rc != HLT_OK) {
         return rc;
     }
-    remove_tree(place); /* what a crash left there */
+    bool renamed =
+        strcmp(before, place) == 0; /* the same text under another name: keep what is there */
+    if (!renamed) {
+        remove_tree(place); /* what a crash left there */
+    }
     rc = make_folder(place, err);
     for (uint32_t i = 0; rc == HLT_OK && i < policy->file_count; i++) {
         rc = copy_file(policy, i, place, err);
@@ -169,9 +173,9 @@ enum hlt_rc hlt_policy_keep(const struct hlt_policy *policy, const char *folder,
     if (rc == HLT_OK) {
         rc = write_current(policy, folder, err);
     }
-    if (rc != HLT_OK) {
+    if (rc != HLT_OK && !renamed) {
         remove_tree(place);
-    } else if (before[0] != '\0' && strcmp(before, place) != 0) {
+    } else if (rc == HLT_OK && !renamed && before[0] != '\0') {
         remove_tree(before);
     }
     return rc;

@@ -202,7 +202,7 @@ void hlt_reload_request(struct hlt_reload *reload);
 /* Put into force what the thread has read since the last call. One atomic load if there is nothing.
  */
 void hlt_reload_pick_up(struct plugin *self, struct hlt_now now);
-/* Have a policy freed that nobody is bound to any more. */
+/* Have a policy freed that nobody is bound to (any more). Accepts NULL. */
 void hlt_reload_discard(struct hlt_reload *reload, struct hlt_policy *policy);
 /* End the thread and wait for it. Accepts NULL. */
 void hlt_reload_free(struct hlt_reload *reload);

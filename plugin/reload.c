@@ -314,7 +314,7 @@ void hlt_reload_request(struct hlt_reload *reload)
 
 void hlt_reload_discard(struct hlt_reload *reload, struct hlt_policy *policy)
 {
-    for (size_t i = 0; i < DISCARDED_MAX; i++) {
+    for (size_t i = 0; policy != NULL && i < DISCARDED_MAX; i++) {
         struct hlt_policy *none = NULL;
 
         if (atomic_compare_exchange_strong(&reload->discarded[i], &none, policy)) {
@@ -464,6 +464,10 @@ void hlt_reload_pick_up(struct plugin *self, struct hlt_now now)
             pick_up_part(self, now, result, (enum part)part);
         }
     }
+    /* Read again and found the same: let the thread free it, a large one takes milliseconds. */
+    hlt_reload_discard(self->reload, result->policy);
+    hlt_reload_discard(self->reload, result->shadow);
+    result->policy = result->shadow = NULL;
     result_free(result);
     hlt_reload_note(self);
     wake(self->reload); /* a request may have come while this one waited */
