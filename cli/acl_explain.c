@@ -520,11 +520,10 @@ int hlt_acl_explain(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         .synopsis =
-            "haltere acl explain [--policy FILE] [--user NAME] [--client ID]\n"
-            "                           [--claims JSON | --claim NAME=VALUE...] [--json] ACCESS "
-            "TOPIC\n"
-            "       haltere acl explain [--policy FILE] [--db DIR | --config CONF] --device ID\n"
-            "                           [--json] ACCESS TOPIC",
+            "haltere acl explain [--policy FILE] [--user NAME] [--client ID] "
+            "[--claims JSON | --claim NAME=VALUE...] [--json] ACCESS TOPIC\n"
+            "haltere acl explain --device ID [--policy FILE] [--db DIR | --config CONF] [--json] "
+            "ACCESS TOPIC",
         .summary = "Say why a client may or may not do this (ACCESS is read, write, subscribe or "
                    "unsubscribe): the rule with its file and line, what it stands for with this "
                    "client's claims, the sections that apply, and, where no rule allows it, the "

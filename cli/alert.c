@@ -169,8 +169,7 @@ static int run_list(int argc, char **argv)
         0,
         0,
         "Example:\n"
-        "  haltere alert list --json | jq -r '.alerts[] | [.severity, .deviceId, .message] | "
-        "@tsv'"};
+        "  haltere alert list --json | jq -r '.alerts[] | [.deviceId, .message] | @tsv'"};
     const char *values[COUNT];
     struct hlt_reader reader;
 

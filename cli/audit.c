@@ -213,8 +213,8 @@ static int run_list(int argc, char **argv)
         "haltere audit list [--db DIR | --config CONF] [--since WHEN] [--until WHEN] [--device ID] "
         "[--type TYPE] [--last N] [--json]",
         "Lists audit records, oldest first: logins, refusals (summed by address, reason and "
-        "minute),\n"
-        "expiries, renewals, revocations, bans, changes of keys, policy and rules, commands.",
+        "minute), expiries, renewals, revocations, bans, changes of keys, policy and rules, "
+        "commands.",
         options,
         0,
         0,
@@ -382,8 +382,8 @@ static int run_verify(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere audit verify [--db DIR | --config CONF] [--head HASH] [--json]",
-        "Walks the chain from the oldest kept record: each hash covers its record and the hash\n"
-        "before it. A chain that was cut off at its end is whole in itself: only a head noted\n"
+        "Walks the chain from the oldest kept record: each hash covers its record and the hash "
+        "before it. A chain that was cut off at its end is whole in itself: only a head noted "
         "elsewhere, from system/heartbeat, shows that.",
         options,
         0,

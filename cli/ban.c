@@ -86,7 +86,7 @@ static int run_list(int argc, char **argv)
     static const struct hlt_cli_option options[] = {HLT_LISTING_OPTIONS("print {\"bans\":[...]}")};
     static const struct hlt_cli_spec spec = {
         "haltere ban list [--db DIR | --config CONF | --host HOST --token-file FILE] [--json]",
-        "Lists the bans in force, the newest first: from the store or, with --token-file, as the\n"
+        "Lists the bans in force, the newest first: from the store or, with --token-file, as the "
         "running broker tells them. Those by 'haltere' came from failed logins.",
         options,
         0,
@@ -106,8 +106,7 @@ static int run_list(int argc, char **argv)
     }
 #define SUBJECT_NOTES                                                                              \
     "The broker is asked as an MQTT client by an admin's token: the token's `roles` must hold "    \
-    "one\n"                                                                                        \
-    "of admin_roles. Exit code 1: the broker says no."
+    "one of admin_roles. Exit code 1: the broker says no."
 
 /* The command with its subject; NULL after a message. */
 static cJSON *command_about(const char *name, const char *address, const char *device)
@@ -142,9 +141,8 @@ static int run_add(int argc, char **argv)
     static const struct hlt_cli_spec spec = {
         "haltere ban add (--address ADDRESS | --device ID) --token-file FILE [OPTION]...",
         "Bans an address or a device. A banned device's sessions end within a second, without "
-        "their\n"
-        "wills. A banned address gets no new token verified; sessions that live go on, and tokens\n"
-        "verified before still log in.",
+        "their wills. A banned address gets no new token verified; sessions that live go on, and "
+        "tokens verified before still log in.",
         options,
         0,
         0,

@@ -175,23 +175,44 @@ void hlt_cli_age(int64_t ms, char out[24])
 
 /* --- options --- */
 
-#define HELP_WIDTH 90
+#define HELP_WIDTH 80
 
-/* Print `text` with a line break where a line would grow too long; breaks of its own stay, and so
- * does the indentation of a line. */
-static void print_wrapped(const char *text)
+/* Where to end a line of `text` that has room for `room` bytes: at its own end, else at the last
+ * blank outside of [], for the synopses. Indented lines are commands and tables: never broken. */
+static size_t line_length(const char *text, size_t room)
 {
-    while (*text != '\0') {
-        size_t line = strcspn(text, "\n"), cut = line;
-        if (line > HELP_WIDTH) {
-            for (cut = HELP_WIDTH; cut > 0 && text[cut] != ' '; cut--) {
-            }
-            cut = cut > 0 ? cut : line; /* one endless word */
-        }
-        printf("%.*s\n", (int)cut, text);
-        text += cut;
-        text += *text != '\0'; /* the blank or the line break */
+    size_t cut = 0, depth = 0, i;
+
+    for (i = 0; text[i] != '\0' && text[i] != '\n'; i++) {
+        depth += text[i] == '[';
+        depth -= text[i] == ']' && depth > 0;
+        cut = text[i] == ' ' && depth == 0 && i <= room ? i : cut;
     }
+    return i <= room || cut == 0 || text[0] == ' ' ? i : cut;
+}
+
+/* Print `text`, which begins at column `at`. Lines after breaks of its own begin at column `at`,
+ * too, those after breaks made here `hang` further right. */
+static void print_wrapped(FILE *out, const char *text, int at, int hang)
+{
+    int column = at;
+
+    while (*text != '\0') {
+        size_t cut = line_length(text, (size_t)(HELP_WIDTH - column));
+        (void)fprintf(out, "%.*s\n", (int)cut, text);
+        text += cut;
+        column = *text == ' ' ? at + hang : at;
+        text += *text != '\0'; /* the blank or the line break */
+        if (*text != '\0' && *text != '\n') {
+            (void)fprintf(out, "%*s", column, "");
+        }
+    }
+}
+
+static void print_synopsis(FILE *out, const struct hlt_cli_spec *spec)
+{
+    (void)fputs("Usage: ", out);
+    print_wrapped(out, spec->synopsis, 7, 4);
 }
 
 static void print_help(const struct hlt_cli_spec *spec)
@@ -202,33 +223,27 @@ static void print_help(const struct hlt_cli_spec *spec)
         int len = (int)(strlen(o->name) + (o->argument != NULL ? strlen(o->argument) + 1 : 0));
         width = len > width ? len : width;
     }
-    printf("Usage: %s\n\n", spec->synopsis);
-    print_wrapped(spec->summary);
+    print_synopsis(stdout, spec);
+    putchar('\n');
+    print_wrapped(stdout, spec->summary, 0, 0);
     (void)fputs("\nOptions:\n", stdout);
     for (const struct hlt_cli_option *o = spec->options; o != NULL && o->name != NULL; o++) {
         int used = printf("  --%s%s%s", o->name, o->argument != NULL ? " " : "",
                           o->argument != NULL ? o->argument : "");
         printf("%*s", width + 6 - used, "");
-        /* A help text may hold line breaks: what follows lines up with the first line. */
-        for (const char *c = o->help; *c != '\0'; c++) {
-            putchar(*c);
-            if (*c == '\n') {
-                printf("%*s", width + 6, "");
-            }
-        }
-        putchar('\n');
+        print_wrapped(stdout, o->help, width + 6, 0);
     }
     printf("  --help%*sthis text\n", width + 6 - (int)strlen("  --help"), "");
     if (spec->notes != NULL) {
         putchar('\n');
-        print_wrapped(spec->notes);
+        print_wrapped(stdout, spec->notes, 0, 0);
     }
 }
 
 static enum hlt_cli_rc usage_error(const struct hlt_cli_spec *spec, const char *what)
 {
     hlt_cli_fail(HLT_EXIT_USAGE, "%s", what);
-    (void)fprintf(stderr, "Usage: %s\n", spec->synopsis);
+    print_synopsis(stderr, spec);
     return HLT_CLI_USAGE;
 }
 

@@ -213,15 +213,15 @@ static int run_list(int argc, char **argv)
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        "haltere device list [--db DIR | --config CONF] [--online] [--band BAND] [--class CLASS]\n"
-        "                           [--prefix TEXT] [--limit N] [--json]",
+        "haltere device list [--db DIR | --config CONF] [--online] [--band BAND] [--class CLASS] "
+        "[--prefix TEXT] [--limit N] [--json]",
         "Lists the devices the broker knows, sorted by id, one per line.",
         options,
         0,
         0,
         "Examples:\n"
         "  haltere device list --band critical\n"
-        "  haltere device list --prefix sensor- --online --json | jq '.devices[].deviceId'"};
+        "  haltere device list --prefix sensor- --json | jq '.devices[].deviceId'"};
     const char *values[COUNT];
     struct list list = {.band = -1};
     unsigned long long limit = SIZE_MAX;
@@ -529,7 +529,7 @@ static int run_show(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere device show [--db DIR | --config CONF] [--json] ID",
-        "Shows all that is known of one device: its state and health, each metric's last and\n"
+        "Shows all that is known of one device: its state and health, each metric's last and "
         "expected value, and its open alerts.",
         options,
         1,

@@ -208,7 +208,7 @@ static int run_status(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere fleet status [--db DIR | --config CONF] [--json]",
-        "Counts the devices by state and health and the open alerts by severity, and shows what\n"
+        "Counts the devices by state and health and the open alerts by severity, and shows what "
         "the plugin last said of itself.",
         options,
         0,

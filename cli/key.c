@@ -21,7 +21,7 @@ enum { NEW_ALG, NEW_KID, NEW_BITS, NEW_OUT, NEW_PUBLIC, NEW_FORCE, NEW_JSON, NEW
 
 static const struct hlt_cli_option new_options[] = {
     [NEW_ALG] = {"alg", "ALG",
-                 "HS256, RS256, PS256, ES256 (each also 384 and 512), ES256K or\n"
+                 "HS256, RS256, PS256, ES256 (each also 384 and 512), ES256K or "
                  "EdDSA (Ed25519); default ES256"},
     [NEW_KID] = {"kid", "KID", "name of the key; default its SHA-256 thumbprint (RFC 7638)"},
     [NEW_BITS] = {"bits", "N", "length of an RSA key, 2048 to 16384; default 3072"},
@@ -34,8 +34,8 @@ static const struct hlt_cli_option new_options[] = {
 static const struct hlt_cli_spec new_spec = {
     .synopsis = "haltere key new [--alg ALG] [--kid KID] [--bits N] --out FILE [--public FILE]",
     .summary =
-        "Make a new key. For HS256, HS384 and HS512 it is a secret that both sides share and\n"
-        "FILE serves as keys_file too; for all others the broker gets only the public file.",
+        "Make a new key. For HS256, HS384 and HS512 it is a secret that both sides share and FILE "
+        "serves as keys_file too; for all others the broker gets only the public file.",
     .options = new_options,
     .notes = "Example:\n"
              "  haltere key new --out issuer.jwk --public /etc/mosquitto/keys.json"};

@@ -15,7 +15,7 @@
 #include "reader.h"
 
 #define PATH_NOTES                                                                                 \
-    "A FILE is written as in plugin_opt_keys_file: alg=, kid= and issuer= may stand before the\n"  \
+    "A FILE is written as in plugin_opt_keys_file: alg=, kid= and issuer= may stand before the "   \
     "path, within the same word ('issuer=https://id.example keys.jwks').\n"
 
 /* Key files of the command line, read as the broker reads them. */
@@ -76,9 +76,8 @@ static const struct hlt_cli_spec check_spec = {
     .options = check_options,
     .positional_min = 1,
     .positional_max = -1,
-    .notes =
-        PATH_NOTES "Exit code 0: the broker would take them, 1: it would keep the old ones, 3: a "
-                   "file cannot\nbe read."};
+    .notes = PATH_NOTES "Exit code 0: the broker would take them, 1: it would keep the old ones, "
+                        "3: a file cannot be read."};
 
 static cJSON *problems_json(const struct hlt_problems *problems)
 {
@@ -158,12 +157,11 @@ static const struct hlt_cli_option list_options[] = {
     {NULL, NULL, NULL}};
 
 static const struct hlt_cli_spec list_spec = {
-    .synopsis = "haltere key list [--db DIR | --config CONF] [--json] FILE...",
+    .synopsis = "haltere key list [--db DIR | --config CONF] [--json] [FILE]...",
     .summary =
         "List the keys of the given files. With a store, also when the broker last accepted a "
-        "token\n"
-        "of each key, and keys it used that are in none of the files. A key that nobody has used\n"
-        "for longer than the longest life of a token can go. With a store no FILE is needed.",
+        "token of each key, and keys it used that are in none of the files. A key that nobody has "
+        "used for longer than the longest life of a token can go. With a store no FILE is needed.",
     .options = list_options,
     .positional_min = 0,
     .positional_max = -1,
@@ -358,7 +356,7 @@ static const struct hlt_cli_option show_options[] = {
 
 static const struct hlt_cli_spec show_spec = {
     .synopsis = "haltere key show [--kid KID] [--json] FILE",
-    .summary = "Show one key of a JWKS, JWK, PEM or secret file, private ones too: its algorithm,\n"
+    .summary = "Show one key of a JWKS, JWK, PEM or secret file, private ones too: its algorithm, "
                "length, thumbprint (RFC 7638) and public half. What is secret is never shown.",
     .options = show_options,
     .positional_min = 1,

@@ -27,16 +27,14 @@ static const struct hlt_cli_option options[] = {
 
 static const struct hlt_cli_spec spec = {
     .synopsis = "haltere key rotate --keys FILE --key FILE [--alg ALG] [--kid KID] [--bits N]",
-    .summary =
-        "Make a new key and add its public half to a key set. No key is taken out and nothing is\n"
-        "written over: what the broker accepts now it goes on accepting.",
+    .summary = "Make a new key and add its public half to a key set. No key is taken out and "
+               "nothing is written over: what the broker accepts now it goes on accepting.",
     .options = options,
-    .notes =
-        "Example:\n"
-        "  haltere key rotate --keys /etc/mosquitto/keys.json --key issuer-2.jwk\n"
-        "  haltere key list --db /var/lib/haltere /etc/mosquitto/keys.json\n"
-        "The broker reads the changed set by itself. Then sign with the new key, and when the old\n"
-        "one has not been used for longer than a token lives, take it out of the set."};
+    .notes = "Example:\n"
+             "  haltere key rotate --keys /etc/mosquitto/keys.json --key issuer-2.jwk\n"
+             "  haltere key list --db /var/lib/haltere /etc/mosquitto/keys.json\n"
+             "The broker reads the changed set by itself. Then sign with the new key, and when the "
+             "old one has not been used for longer than a token lives, take it out of the set."};
 
 struct rotation {
     const char *values[OPTIONS];

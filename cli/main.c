@@ -32,10 +32,10 @@ static const struct group groups[] = {
 
 static void usage(FILE *out)
 {
-    (void)fprintf(
-        out, "Usage: haltere GROUP [VERB] [OPTION]...\n\n"
-             "Looks after an MQTT fleet that a Mosquitto broker with the Haltere plugin serves.\n\n"
-             "Groups:\n");
+    (void)fprintf(out,
+                  "Usage: haltere GROUP [VERB] [OPTION]...\n\n"
+                  "Looks after the MQTT fleet of a Mosquitto broker with the Haltere plugin.\n\n"
+                  "Groups:\n");
     for (size_t i = 0; i < GROUP_COUNT; i++) {
         (void)fprintf(out, "  %-10s %s\n", groups[i].name, groups[i].summary);
     }

@@ -313,17 +313,15 @@ int hlt_token_revoke(int argc, char **argv)
         .synopsis = "haltere token revoke (--jti ID | --sub ID [--before DATE] | --kid KID) "
                     "[--reason TEXT] [--expires DATE] [--host HOST --token-file FILE | --db DIR]",
         .summary = "Bars tokens before they expire. With --host and --token-file the running "
-                   "broker does it\n"
-                   "and ends the sessions concerned within a second, without their wills. While no "
-                   "broker runs\n"
-                   "it goes into the store, as the user who owns it.",
+                   "broker does it and ends the sessions concerned within a second, without their "
+                   "wills. While no broker runs it goes into the store, as the user who owns it.",
         .options = options,
-        .notes = "--sub alone bars new tokens of that device too, until it is lifted or ends; with "
-                 "--before now\n"
-                 "only those issued until now: issue a new one and the device is back.\n"
-                 "\n"
-                 "Example: haltere token revoke --sub pump-7 --before now --reason stolen "
-                 "--token-file admin.token"};
+        .notes =
+            "--sub alone bars new tokens of that device too, until it is lifted or ends; with "
+            "--before now only those issued until now: issue a new one and the device is back.\n\n"
+            "Example:\n"
+            "  haltere token revoke --sub pump-7 --before now --reason stolen \\\n"
+            "    --token-file admin.token"};
 
     return order(&spec, argc, argv, false);
 }
@@ -334,8 +332,7 @@ int hlt_token_unrevoke(int argc, char **argv)
         .synopsis = "haltere token unrevoke (--jti ID | --sub ID [--before DATE] | --kid KID) "
                     "[--host HOST --token-file FILE | --db DIR]",
         .summary = "Lifts a revocation, named as it was given (with any --before for one that had "
-                   "a date).\n"
-                   "Sessions it ended stay ended until they log in again.",
+                   "a date). Sessions it ended stay ended until they log in again.",
         .options = options};
 
     return order(&spec, argc, argv, true);
@@ -388,8 +385,7 @@ int hlt_token_revocations(int argc, char **argv)
         .synopsis = "haltere token revocations [--db DIR | --config CONF | --host HOST "
                     "--token-file FILE] [--json]",
         .summary = "Lists the revocations in force: from the store or, with --token-file, as the "
-                   "running broker\n"
-                   "tells them, oldest first.",
+                   "running broker tells them, oldest first.",
         .options = list_options};
     static const struct hlt_listing listing = {"listRevocations", "revocations", HLT_DB_REVOCATIONS,
                                                entry, print_table};

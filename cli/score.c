@@ -264,17 +264,16 @@ int hlt_cmd_score(int argc, char **argv)
         {NULL, NULL, NULL},
     };
     static const struct hlt_cli_spec spec = {
-        .synopsis = "haltere score [--detector NAME] <series.csv\n       haltere score --list",
+        .synopsis = "haltere score [--detector NAME] <series.csv\nhaltere score --list",
         .summary =
-            "Scores a series with the code that runs in the broker. Reads CSV with the header\n"
-            "timestamp,value from stdin and prints one score in [0,1] per row; 0.5 and more is\n"
-            "an alert. A score depends on its row and the rows before, never on later ones.",
+            "Scores a series with the code that runs in the broker. Reads CSV with the header "
+            "timestamp,value from stdin and prints one score in [0,1] per row; 0.5 and more is an "
+            "alert. A score depends on its row and the rows before, never on later ones.",
         .options = options,
-        .notes =
-            "Timestamps: 2014-04-01 00:05:00[.ffffff] (UTC), RFC 3339, or unix s or ms.\n"
-            "At the end ns_per_point=… on stderr is the detector's own time per value.\n"
-            "Exit codes: 0 ok; 2 wrong usage; 3 input that cannot be read, with its line.\n\n"
-            "  haltere score <boiler.csv | awk '$1 >= 0.5 {print NR + 1}'   # lines that alert",
+        .notes = "Timestamps: 2014-04-01 00:05:00[.ffffff] (UTC), RFC 3339, or unix s or ms.\n"
+                 "At the end ns_per_point=… on stderr is the detector's own time per value.\n"
+                 "Exit codes: 0 ok; 2 wrong usage; 3 input that cannot be read, with its line.\n\n"
+                 "  haltere score <boiler.csv | awk '$1 >= 0.5 {print NR + 1}'   # alerts",
     };
     const char *values[OPTION_COUNT];
     const struct hlt_detector *detector;

@@ -71,10 +71,10 @@ static const struct hlt_cli_option options[] = {
                  "what happens at --at, to all devices or to one; may be repeated:\n"
                  "  normal     nothing (default)\n"
                  "  overheat   the temperature steps to 95 and stays\n"
-                 "  jump       the humidity jumps by 20 sigma and stays\n"
+                 "  jump       humidity jumps by 20 sigma and stays\n"
                  "  silent     stays connected, says nothing more\n"
                  "  spoof      three payloads carry the id of --other\n"
-                 "  denied     three messages go to the topic of --other\n"
+                 "  denied     three messages to the topic of --other\n"
                  "  malformed  three payloads are broken JSON\n"
                  "  host       this machine's own readings"},
     [AT] = {"at", "DURATION", "when it happens, from the start (default 10s)"},
@@ -92,18 +92,19 @@ static const struct hlt_cli_option options[] = {
 };
 
 static const struct hlt_cli_spec spec = {
-    "haltere simulate [--host HOST] [--port PORT] [--devices N | --id ID] [--key FILE]\n"
-    "                        [--profile [ID=]PROFILE]... [--duration DURATION] [OPTION]...",
-    "Connects devices to a broker and lets them publish temperature, humidity, pressure and\n"
-    "battery: a mean of its own per device, slow drift, noise. Events go to stderr, the summary\n"
-    "to stdout. Durations are written 250ms, 30s, 5min, 2h.",
+    "haltere simulate [--host HOST] [--port PORT] [--devices N | --id ID] [--key FILE] "
+    "[--profile [ID=]PROFILE]... [--duration DURATION] [OPTION]...",
+    "Connects devices to a broker and lets them publish temperature, humidity, pressure and "
+    "battery: a mean of its own per device, slow drift, noise. Events go to stderr, the summary to "
+    "stdout. Durations are written 250ms, 30s, 5min, 2h.",
     options,
     0,
     0,
     "Examples:\n"
-    "  haltere simulate --devices 20 --key private.jwk --issuer https://id.example \\\n"
-    "      --audience mqtt --role sensor --duration 1min --profile sensor-007=overheat --at 20s\n"
-    "  haltere simulate --profile host --id $(hostname) --class host --key private.jwk\n\n"
+    "  haltere simulate --devices 20 --key issuer.jwk --issuer https://id.example \\\n"
+    "      --audience mqtt --role sensor --duration 1min \\\n"
+    "      --profile sensor-007=overheat --at 20s\n"
+    "  haltere simulate --profile host --id $(hostname) --class host --key issuer.jwk\n\n"
     "Exit code 0: every device logged in; 1: some were refused; 3: the broker cannot be reached."};
 
 /* A run: what was asked for. */

@@ -137,7 +137,7 @@ static int run_check(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere store check [--db DIR | --config CONF] [--structure] [--json]",
-        "Walks every page in use and the checksum of every record. Works while the broker runs,\n"
+        "Walks every page in use and the checksum of every record. Works while the broker runs, "
         "without it, and on a backup. The broker runs it with --structure after an unclean stop.",
         options,
         0,
@@ -258,8 +258,7 @@ static int run_stat(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere store stat [--db DIR | --config CONF] [--json]",
-        "Sizes, records per database, the broker that holds the store and the readers that hold "
-        "it\n"
+        "Sizes, records per database, the broker that holds the store and the readers that hold it "
         "back: a reader that does not end makes the file grow.",
         options,
         0,
@@ -298,15 +297,13 @@ static int run_backup(int argc, char **argv)
     };
     static const struct hlt_cli_spec spec = {
         "haltere store backup [--db DIR | --config CONF] TO",
-        "Writes a compacted copy of the store, as of this moment, into the existing, empty\n"
+        "Writes a compacted copy of the store, as of this moment, into the existing, empty "
         "directory TO and waits until it is on disk. The broker may run.",
         options,
         1,
         1,
         "The copy is one file, TO/data.mdb. To go back to it: stop the broker, put it into an "
-        "empty\n"
-        "db_path, give it to the broker's user, start the broker.\n"
-        "\n"
+        "empty db_path, give it to the broker's user, start the broker.\n\n"
         "Example: mkdir /backup/monday && haltere store backup /backup/monday"};
     const char *values[COUNT];
     const char *to[1];

@@ -119,12 +119,11 @@ static const struct hlt_cli_spec issue_spec = {
     .synopsis = "haltere token issue --key FILE --sub ID [OPTION]...",
     .summary = "Sign a token and print it on one line.",
     .options = issue_options,
-    .notes =
-        "WHEN is a span from now (30s, 1h, 7d, -5min), a date (2026-11-20T22:00:00Z) or @ and\n"
-        "unix seconds.\n\n"
-        "Example:\n"
-        "  haltere token issue --key issuer.jwk --sub pump-7 --iss https://id.example \\\n"
-        "    --aud broker --role sensor --exp 8h > pump-7.token"};
+    .notes = "WHEN is a span from now (30s, 1h, 7d, -5min), a date (2026-11-20T22:00:00Z) or @ and "
+             "unix seconds.\n\n"
+             "Example:\n"
+             "  haltere token issue --key issuer.jwk --sub pump-7 --iss https://id.example \\\n"
+             "    --aud broker --role sensor --exp 8h > pump-7.token"};
 
 /* Whole seconds; false after a message. */
 static bool parse_when(const char *name, const char *text, int64_t now_s, int64_t *out)
@@ -350,7 +349,7 @@ enum {
 
 static const struct hlt_cli_option verify_options[] = {
     [VERIFY_KEYS] = {"keys", "FILE",
-                     "as the option keys_file: '[alg=ALG] [kid=KID] [issuer=ISSUER]\n"
+                     "as the option keys_file: '[alg=ALG] [kid=KID] [issuer=ISSUER] "
                      "PATH'; may be repeated"},
     [VERIFY_ISSUER] = {"issuer", "ISSUER", "accepted iss; may be repeated; default any"},
     [VERIFY_AUDIENCE] = {"audience", "AUD", "accepted aud; may be repeated; default any"},

@@ -27,8 +27,18 @@ class Frame(unittest.TestCase):
             done = haltere(*arguments)
             self.assertEqual(done.returncode, 0)
             self.assertEqual(done.stderr, "")
+            self.fits_a_terminal(done.stdout)
             for group in GROUPS:
                 self.assertRegex(done.stdout, r"(?m)^  %s  +\w" % group)
+
+    def fits_a_terminal(self, text):
+        """No line is too long, and no sentence is broken where its next word had room."""
+        lines = text.splitlines()
+        for line, following in zip(lines, lines[1:] + [""]):
+            self.assertLessEqual(len(line.encode()), 80, line)
+            if line[:1].isalnum() and following[:1].islower():
+                first = re.sub(r" .*", "", following)
+                self.assertGreater(len(line + " " + first), 80, line + "\n" + following)
 
     def test_nothing_at_all_is_wrong_usage(self):
         done = haltere()
@@ -49,8 +59,7 @@ class Frame(unittest.TestCase):
                 self.assertIn("\nOptions:\n", done.stdout)
                 self.assertRegex(done.stdout, r"(?m)^  --help +this text$")
                 self.assertEqual(haltere("help", *words).stdout, done.stdout)
-                for line in done.stdout.splitlines():
-                    self.assertLessEqual(len(line), 100, line)
+                self.fits_a_terminal(done.stdout)
 
     def test_every_group_lists_its_verbs(self):
         for group, verbs in VERBS.items():
