@@ -120,8 +120,9 @@ static bool collect(void *context, const void *key, size_t key_len, const void *
 
 static void print_table(const struct listing *listing)
 {
-    static const char *const heads[] = {">SEQ",   "<TIME",   "<TYPE",  "<SUBJECT", "<ADDRESS",
-                                        "<ACTOR", "<REASON", ">COUNT", "<DETAIL"};
+    /* Few columns, so that 80 have room for them: the actor stands with the detail. */
+    static const char *const heads[] = {">SEQ",     "!TIME",   "!TYPE",  "<SUBJECT",
+                                        "<ADDRESS", "!REASON", "<DETAIL"};
     struct hlt_table *table = hlt_table_new(heads, sizeof(heads) / sizeof(heads[0]));
     size_t first = listing->count > listing->room ? listing->count - listing->room : 0;
 
@@ -130,14 +131,15 @@ static void print_table(const struct listing *listing)
         char date[HLT_DATE_BYTES];
         hlt_date_format(record->time_ms, date);
         hlt_table_cell(table, "%" PRIu64, record->seq);
-        hlt_table_cell(table, "%s", date);
+        hlt_table_cell(table, "%.19sZ", date); /* to the second: --json has the rest */
         hlt_table_cell(table, "%s", hlt_audit_type_word(record->type));
         hlt_table_cell(table, "%s", record->subject);
         hlt_table_cell(table, "%s", record->address);
-        hlt_table_cell(table, "%s", record->actor);
-        hlt_table_cell(table, "%s", record->reason);
-        hlt_table_cell(table, "%" PRIu64, record->count);
-        hlt_table_cell(table, "%s", record->detail);
+        hlt_table_cell(table, record->count > 1 ? "%s x%" PRIu64 : "%s", record->reason,
+                       record->count);
+        bool both = record->actor[0] != '\0' && record->detail[0] != '\0';
+        hlt_table_cell(table, "%s%s%s%s", record->actor[0] != '\0' ? "by " : "", record->actor,
+                       both ? ": " : "", record->detail);
     }
     hlt_table_print(table);
 }

@@ -87,8 +87,9 @@ int hlt_cli_print_json(cJSON *document);
 /* A table: columns are sized to what they hold, cut to the terminal's width on a tty; text is shown
  * printable. */
 struct hlt_table;
-struct hlt_table *hlt_table_new(const char *const *heads,
-                                size_t columns); /* head "<NAME" left (default), ">NAME" right */
+struct hlt_table *hlt_table_new(
+    const char *const *heads,
+    size_t columns); /* head "<NAME" left (default), ">NAME" right, "!NAME" left and never cut */
 void hlt_table_cell(struct hlt_table *table, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 /* The cell just added is shown in this colour (one of the static codes below; "" is plain). */

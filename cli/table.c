@@ -24,6 +24,7 @@ struct cell {
 struct hlt_table {
     const char *head[COLUMNS_MAX];
     bool right[COLUMNS_MAX];
+    bool whole[COLUMNS_MAX]; /* never cut */
     int width[COLUMNS_MAX];
     size_t columns;
     struct cell *cell; /* row by row */
@@ -67,8 +68,9 @@ struct hlt_table *hlt_table_new(const char *const *heads, size_t columns)
     memset(table, 0, sizeof(*table));
     table->columns = columns < COLUMNS_MAX ? columns : COLUMNS_MAX;
     for (size_t i = 0; i < table->columns; i++) {
-        bool marked = heads[i][0] == '<' || heads[i][0] == '>';
+        bool marked = strchr("<>!", heads[i][0]) != NULL;
         table->right[i] = heads[i][0] == '>';
+        table->whole[i] = heads[i][0] == '!';
         table->head[i] = heads[i] + (marked ? 1 : 0);
         table->width[i] = width_of(table->head[i], INT32_MAX, NULL);
     }
@@ -139,11 +141,14 @@ static void fit(struct hlt_table *table)
         total += table->width[i];
     }
     while (total > limit) {
-        size_t widest = 0;
-        for (size_t i = 1; i < table->columns; i++) {
-            widest = table->width[i] > table->width[widest] ? i : widest;
+        size_t widest = table->columns;
+        for (size_t i = 0; i < table->columns; i++) {
+            if (!table->whole[i] && table->width[i] > COLUMN_MIN &&
+                (widest == table->columns || table->width[i] > table->width[widest])) {
+                widest = i;
+            }
         }
-        if (table->width[widest] <= COLUMN_MIN) {
+        if (widest == table->columns) {
             return;
         }
         table->width[widest]--;

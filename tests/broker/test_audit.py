@@ -1,6 +1,11 @@
 """The audit: what stands in it, that nobody changes it unseen, and that no secret is in it or anywhere else."""
+import fcntl
 import json
+import os
+import pty
+import struct
 import subprocess
+import termios
 import time
 import unittest
 
@@ -87,6 +92,24 @@ class Records(AuditTest):
                                 str(self.broker.db)], capture_output=True, text=True, check=False)
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("did you mean 'login'", wrong.stderr)
+
+    def test_a_list_on_a_terminal_of_80_columns_tells_when_and_what(self):
+        self.broker = self.start()
+        self.broker.client("d" * 60).connect()
+        self.broker.close_clients()
+        self.broker.stop()
+        ours, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        subprocess.run([harness.COMMAND, "audit", "list", "--db", str(self.broker.db)], check=True,
+                       stdout=terminal, env={**os.environ, "NO_COLOR": "1", "LC_ALL": "C"})
+        os.close(terminal)
+        lines = os.read(ours, 65536).decode().splitlines()
+        os.close(ours)
+        self.assertEqual(len(lines), 1 + len(self.records()))
+        self.assertLessEqual(max(map(len, lines)), 80)
+        self.assertTrue(any("~" in line for line in lines), "the device's id is cut")
+        for line, record in zip(lines[1:], self.records()):
+            self.assertIn(record["time"][:19] + "Z  " + record["type"], line)
 
 
 class Chain(AuditTest):
