@@ -137,6 +137,9 @@ static bool read_rest(struct acl_parser *parser, struct acl_limit *limit, uint64
     if (at < parser->word_count) {
         const struct acl_word *word = &parser->words[at];
 
+        if (hlt_policy_comment(parser, word)) {
+            return false;
+        }
         hlt_policy_mistake(parser, word,
                            "'%s' cannot stand here: burst NUMBER is for messages, on "
                            "FILTER for all but subscriptions%s",

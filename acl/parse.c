@@ -155,6 +155,16 @@ static const char *const statement_words[] = {"allow", "deny",    "anyone",  "us
                                               "role",  "use",     "include", "expect", "haltere",
                                               "limit", "default", NULL};
 
+bool hlt_policy_comment(struct acl_parser *parser, const struct acl_word *word)
+{
+    if (word->text[0] != '#' || word->quoted) {
+        return false;
+    }
+    hlt_policy_mistake(parser, word,
+                       "a comment stands on a line of its own: after a word, # is a filter");
+    return true;
+}
+
 /* No more words than `max`; says what the first one too many may have been meant as. */
 static bool at_most(struct acl_parser *parser, uint32_t max)
 {
@@ -163,10 +173,7 @@ static bool at_most(struct acl_parser *parser, uint32_t max)
     if (parser->word_count <= max) {
         return true;
     }
-    if (extra->text[0] == '#' && !extra->quoted) {
-        hlt_policy_mistake(parser, extra,
-                           "a comment stands on a line of its own: after a word, # is a filter");
-    } else {
+    if (!hlt_policy_comment(parser, extra)) {
         hlt_policy_mistake(parser, extra,
                            "'%s' is one word too many; a text with blanks must be in quotes",
                            hlt_policy_shown(parser, extra->text, extra->len));

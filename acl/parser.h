@@ -38,6 +38,8 @@ struct acl_parser {
 /* Report a mistake at `word` (NULL: behind the line's last word, where something is missing). */
 void hlt_policy_mistake(struct acl_parser *parser, const struct acl_word *word, const char *fmt,
                         ...) __attribute__((format(printf, 3, 4)));
+/* Whether `word`, which has no place here, was meant to begin a comment; then reports it. */
+bool hlt_policy_comment(struct acl_parser *parser, const struct acl_word *word);
 /* Report a mistake or a warning at a column, 0: the whole line. */
 void hlt_policy_problem(struct acl_parser *parser, enum hlt_problem_kind kind, unsigned column,
                         const char *fmt, ...) __attribute__((format(printf, 4, 5)));

@@ -26,6 +26,19 @@ class All(unittest.TestCase):
         self.assertEqual({path.name for path in EXAMPLES.iterdir()}, known)
 
 
+class Readme(unittest.TestCase):
+    def test_the_policies_in_it_are_good(self):
+        """Blocks of policy: the first is whole, the others are sections."""
+        blocks = re.findall(r"(?ms)^```\n((?:haltere 1|role )\b.*?)^```$", (ROOT / "README.md").read_text())
+        self.assertGreaterEqual(len(blocks), 2)
+        for block in blocks:
+            with tempfile.NamedTemporaryFile("w", suffix=".acl") as file:
+                file.write(block if block.startswith("haltere 1") else "haltere 1\n" + block)
+                file.flush()
+                done = haltere("acl", "check", file.name)
+            self.assertEqual((done.returncode, done.stderr), (0, ""), block)
+
+
 class Rules(unittest.TestCase):
     def replay(self, rules, *events):
         text = "".join(json.dumps(event) + "\n" for event in events)

@@ -90,6 +90,7 @@ Test(policy_limit, mistakes_are_told_with_their_place)
         {"limit messages 1/s burst", "'burst' cannot stand here"},
         {"limit bytes 1/s burst 4", "'burst' cannot stand here"},
         {"limit messages 1/s on a burst 4", "'burst' cannot stand here"},
+        {"limit messages 1/s # one", "a comment stands on a line of its own"},
         {"limit qos 3", "a limit of qos is 0, 1 or 2"},
         {"limit retain maybe", "a limit of retain is yes or no"},
         {"limit subscriptions 10001", "a limit of subscriptions is a number"},
