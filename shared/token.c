@@ -147,7 +147,7 @@ static enum hlt_reason read_typ(struct header *header, const struct hlt_json *re
         return hlt_refuse(detail, HLT_REASON_MALFORMED, "header: typ must be a string");
     }
     if (!typ_accepted(reader)) {
-        header->unsupported = "typ is neither JWT nor at+jwt";
+        header->unsupported = "a typ other than JWT and at+jwt";
     }
     return HLT_REASON_OK;
 }
