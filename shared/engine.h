@@ -108,6 +108,7 @@ struct hlt_session {
     /* private to the engine */
     struct hlt_session *next_by_id, *next_by_client, *older, *newer, *next_dirty;
     struct hlt_timer timer;
+    uint64_t told_tick; /* the number of ticks when it was last told on `event` */
     uint8_t phase;
     uint8_t gone; /* enum hlt_disconnect: why it went or is about to be kicked */
     bool noticed; /* token_expiring was said */

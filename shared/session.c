@@ -494,7 +494,7 @@ void hlt_engine_will_seen(struct hlt_engine *engine, struct hlt_now now,
 {
     if (session->phase == PHASE_LEFT && session->gone == HLT_GONE_UNKNOWN) {
         session->gone = HLT_GONE_LOST;
-        hlt_timer_set(&engine->wheel, &session->timer, now.mono_ms);
+        hlt_timer_set(&engine->wheel, &session->timer, now.mono_ms + 1);
     }
 }
 
@@ -528,6 +528,7 @@ static void tell_expiring(struct hlt_engine *engine, struct hlt_session *session
     char topic[HLT_TOPIC_MAX];
     struct hlt_event event = {.type = type, .client_id = session->client_id};
 
+    session->told_tick = engine->counters.ticks;
     hlt_engine_event(engine, now, session->device, type, NULL, session->client_id);
     hlt_engine_device_topic(engine, session->device, "event", topic);
     hlt_outbox_publish(&engine->out, topic,
@@ -559,6 +560,13 @@ static int64_t kick(struct hlt_engine *engine, const struct hlt_session *session
     return now.mono_ms + KICK_RETRY_MS;
 }
 
+/* The broker hands on what was published between two ticks, so that the first one after the telling
+ * may still come before it: a kick then would take the reason from the client. */
+static bool told_by_now(const struct hlt_engine *engine, const struct hlt_session *session)
+{
+    return engine->counters.ticks >= session->told_tick + 2;
+}
+
 static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session,
                           struct hlt_now now)
 {
@@ -566,7 +574,7 @@ static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session
     int64_t notice = engine->options->expiry_notice_s * 1000;
 
     if (session->barred) {
-        return kick(engine, session, now);
+        return told_by_now(engine, session) ? kick(engine, session, now) : now.mono_ms + 1;
     }
     if (left > 0) {
         if (notice > 0 && !session->noticed && left <= notice) {
@@ -582,9 +590,9 @@ static int64_t online_due(struct hlt_engine *engine, struct hlt_session *session
         engine->counters.expired++;
         hlt_engine_audit_token(engine, now, HLT_AUDIT_EXPIRY, session);
         tell_expiring(engine, session, now, "token_expired");
-        return now.mono_ms; /* the kick: at the next slot of the wheel, so never in this tick */
+        return now.mono_ms + 1; /* not due in this tick, however many slots the wheel is behind */
     }
-    return kick(engine, session, now);
+    return told_by_now(engine, session) ? kick(engine, session, now) : now.mono_ms + 1;
 }
 
 void hlt_session_timer(struct hlt_engine *engine, struct hlt_session *session, struct hlt_now now)

@@ -213,6 +213,27 @@ Test(session, expiry_is_announced_told_and_then_kicked_a_tick_later)
     fx_end(&fx);
 }
 
+/* Ticks come when the broker's loop turns, up to 100 ms apart: more than a slot of the wheel. What
+ * is published in one tick is on its way only after the next one at the latest. */
+Test(session, the_reason_is_on_its_way_before_the_kick_however_the_ticks_fall)
+{
+    for (int64_t at = 0; at < 100; at += 7) {
+        size_t ticks = 0;
+
+        fx_begin(&fx, NULL, NO_HEALTH, NULL, true);
+        struct hlt_session *s = fx_login(&fx, "pump", 100, NULL);
+        fx_advance(&fx, 99500 + at);
+        while (fx_count_kind(&fx, HLT_ACT_KICK) == 0 && ticks < 20) {
+            fx_advance(&fx, 100);
+            ticks += fx_count(&fx, "devices/pump/event", "token_expired") > 0;
+        }
+        cr_expect(ticks == 3, "expiry %d ms behind a tick: kicked %zu ticks later", (int)at,
+                  ticks - 1);
+        cr_expect(fx.now.wall_ms - s->ends_wall_ms <= 1000, "within a second");
+        fx_end(&fx);
+    }
+}
+
 Test(session, a_kick_is_for_the_login_it_was_meant_for)
 {
     struct hlt_action action;
