@@ -169,7 +169,7 @@ Test(restore, an_identity_is_kept_with_its_claims_and_never_the_token)
 Test(restore, who_logs_in_amid_a_flood_of_denials_is_known_after_a_crash)
 {
     struct hlt_session *s[120];
-    char id[16];
+    char id[32];
 
     begin(NULL);
     for (int i = 0; i < 120; i++) {
