@@ -388,7 +388,9 @@ static bool put_into_force(struct plugin *self, struct hlt_now now, struct resul
         break;
     case PARTS: break;
     }
-    hlt_views_compare(self->views, now);
+    if (part == PART_POLICY || part == PART_SHADOW) {
+        hlt_views_compare(self->views, now);
+    }
     return done;
 }
 

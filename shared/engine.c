@@ -280,34 +280,35 @@ void hlt_engine_device_topic(const struct hlt_engine *engine, const struct hlt_d
     memcpy(at, leaf, strlen(leaf) + 1);
 }
 
+static void say_event(struct hlt_engine *engine, struct hlt_now now,
+                      const struct hlt_device *device, const struct hlt_event *event)
+{
+    char topic[HLT_TOPIC_MAX];
+
+    hlt_engine_device_topic(engine, device, "event", topic);
+    hlt_outbox_publish(&engine->out, topic, hlt_document_event(device, event, now.wall_ms), 0,
+                       false, true, NULL);
+}
+
 void hlt_engine_event(struct hlt_engine *engine, struct hlt_now now,
                       const struct hlt_device *device, const char *type, const char *reason,
                       const char *client_id)
 {
-    char topic[HLT_TOPIC_MAX];
-    struct hlt_event event = {.type = type, .reason = reason, .client_id = client_id};
-
-    hlt_engine_device_topic(engine, device, "event", topic);
-    hlt_outbox_publish(&engine->out, topic, hlt_document_event(device, &event, now.wall_ms), 0,
-                       false, true, NULL);
+    say_event(engine, now, device,
+              &(struct hlt_event){.type = type, .reason = reason, .client_id = client_id});
 }
 
 void hlt_engine_subscriptions_lost(struct hlt_engine *engine, struct hlt_now now,
                                    const struct hlt_session *session, const char *const *filters,
                                    size_t count)
 {
-    char topic[HLT_TOPIC_MAX];
-    struct hlt_event event = {.type = "subscription_lost",
-                              .reason = "policy",
-                              .client_id = session->client_id,
-                              .filters = filters,
-                              .filter_count = count};
-
     engine->counters.subscriptions_lost += count;
-    hlt_engine_device_topic(engine, session->device, "event", topic);
-    hlt_outbox_publish(&engine->out, topic,
-                       hlt_document_event(session->device, &event, now.wall_ms), 0, false, true,
-                       NULL);
+    say_event(engine, now, session->device,
+              &(struct hlt_event){.type = "subscription_lost",
+                                  .reason = "policy",
+                                  .client_id = session->client_id,
+                                  .filters = filters,
+                                  .filter_count = count});
 }
 
 struct hlt_shadow *hlt_engine_shadow(struct hlt_engine *engine)

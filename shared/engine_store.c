@@ -606,17 +606,23 @@ static bool hand_stream(struct hlt_engine *engine)
                hlt_blob_record_write(seq, sizeof(seq), value));
 }
 
-static bool hand_counters(struct hlt_engine *engine, struct hlt_now now)
+/* Put a text of ours among the counters and free it. True without text or memory, too: it comes
+ * again with its next change. */
+static bool put_text(struct hlt_engine *engine, const char *key, char *text)
 {
-    char *text = hlt_document_heartbeat(engine, now);
     size_t len = text != NULL ? strlen(text) : 0;
     uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
-    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, "engine", 6, value,
+    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, key, strlen(key), value,
                                      hlt_blob_record_write(text, len, value));
 
     free(value);
     free(text);
     return done;
+}
+
+static bool hand_counters(struct hlt_engine *engine, struct hlt_now now)
+{
+    return put_text(engine, "engine", hlt_document_heartbeat(engine, now));
 }
 
 /* Which keys were used. */
@@ -625,18 +631,11 @@ static bool hand_keys(struct hlt_engine *engine)
     if (!hlt_keyuse_dirty(engine->keys)) {
         return true;
     }
-    char *text = hlt_keyuse_text(engine->keys, HLT_KEYS_MAX);
-    size_t len = text != NULL ? strlen(text) : 0;
-    uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
-    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, "keys", 4, value,
-                                     hlt_blob_record_write(text, len, value));
-
-    free(value);
-    free(text);
-    if (done) {
-        hlt_keyuse_stored(engine->keys);
+    if (!put_text(engine, "keys", hlt_keyuse_text(engine->keys, HLT_KEYS_MAX))) {
+        return false;
     }
-    return done;
+    hlt_keyuse_stored(engine->keys);
+    return true;
 }
 
 /* Alerts leave at once: on disk within about a quarter of a second when the disk keeps up. */
@@ -685,16 +684,13 @@ void hlt_engine_forget_denials(struct hlt_engine *engine, const struct hlt_devic
 static bool hand_denial_list(struct hlt_engine *engine, uint32_t index)
 {
     const struct hlt_device *device = hlt_device_at(&engine->devices, index);
-    char *text = device != NULL ? hlt_denials_text(engine->denials, index) : NULL;
-    size_t len = text != NULL ? strlen(text) : 0;
-    uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
     char key[HLT_STORE_KEY_MAX];
-    bool done = value == NULL || put(engine, HLT_DB_COUNTERS, key, denials_key(device, key), value,
-                                     hlt_blob_record_write(text, len, value));
 
-    free(value);
-    free(text);
-    return done;
+    if (device == NULL) {
+        return true;
+    }
+    (void)denials_key(device, key);
+    return put_text(engine, key, hlt_denials_text(engine->denials, index));
 }
 
 /* A list takes some 20 us to write down: a bounded number each time. */
@@ -719,21 +715,17 @@ static bool hand_shadow(struct hlt_engine *engine)
 {
     char key[24], *text = NULL;
 
-    for (unsigned i = 0; hlt_shadow_dirty(engine->shadow, key, &text); i++) {
-        size_t len = text != NULL ? strlen(text) : 0;
-        uint8_t *value = len > 0 ? malloc(HLT_RECORD_HEADER + len) : NULL;
-        bool done =
-            i < DENIALS_SLICE && put(engine, HLT_DB_COUNTERS, key, strlen(key), value,
-                                     value != NULL ? hlt_blob_record_write(text, len, value) : 0);
-
-        free(value);
-        free(text);
-        if (!done) {
+    for (unsigned i = 0; i < DENIALS_SLICE; i++) {
+        if (!hlt_shadow_dirty(engine->shadow, key, &text)) {
+            return true;
+        }
+        if (text != NULL ? !put_text(engine, key, text)
+                         : !put(engine, HLT_DB_COUNTERS, key, strlen(key), NULL, 0)) {
             return false;
         }
         hlt_shadow_written(engine->shadow);
     }
-    return true;
+    return false; /* whether more is left shows the next time */
 }
 
 /* Lists of denials may change faster than they are written: sessions and devices do not wait for

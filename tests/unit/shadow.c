@@ -179,6 +179,13 @@ struct stored {
     char key[24], *text;
 };
 
+static void free_records(struct stored *records, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(records[i].text);
+    }
+}
+
 static int by_key(const void *left, const void *right)
 {
     return strcmp(((const struct stored *)left)->key, ((const struct stored *)right)->key);
@@ -257,9 +264,7 @@ Test(shadow, rows_of_the_same_policies_before_they_were_changed_back_do_not_come
     cr_expect_eq(counted(back), 3);
     hlt_shadow_free(back);
     hlt_shadow_free(shadow);
-    for (size_t i = 0; i < records_count; i++) {
-        free(records[i].text);
-    }
+    free_records(records, records_count);
 }
 
 Test(shadow, a_crash_while_what_came_back_is_written_again_counts_nothing_twice)
@@ -280,9 +285,7 @@ Test(shadow, a_crash_while_what_came_back_is_written_again_counts_nothing_twice)
         hlt_shadow_free(back);
     }
     hlt_shadow_free(shadow);
-    for (size_t i = 0; i < records_count; i++) {
-        free(records[i].text);
-    }
+    free_records(records, records_count);
 }
 
 Test(shadow, fewer_rows_than_before_count_nothing_twice)
@@ -303,9 +306,7 @@ Test(shadow, fewer_rows_than_before_count_nothing_twice)
     cr_expect_eq(counted(back), 30);
     hlt_shadow_free(back);
     hlt_shadow_free(shadow);
-    for (size_t i = 0; i < records_count; i++) {
-        free(records[i].text);
-    }
+    free_records(records, records_count);
 }
 
 Test(shadow, a_round_of_writing_ends_however_fast_rows_change)
