@@ -1,12 +1,14 @@
 /* denial.c - the last denials of each device, aggregated. */
 #include "denial.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "jsondoc.h"
 #include "text.h"
+
+#define NUMBER_MAX 8999999999999999.0 /* a number of ours is exact, and below this */
 
 struct denial {
     int64_t first_ms, last_ms;
@@ -267,7 +269,6 @@ char *hlt_denials_text(const struct hlt_denials *denials, uint32_t device)
 {
     struct list *list = find(denials, device);
     cJSON *array = list != NULL ? cJSON_CreateArray() : NULL;
-    char *text = NULL;
 
     if (array == NULL) {
         return NULL;
@@ -287,31 +288,17 @@ char *hlt_denials_text(const struct hlt_denials *denials, uint32_t device)
         cJSON_AddNumberToObject(item, "last", (double)denial->last_ms);
         cJSON_AddItemToArray(array, item);
     }
-    text = cJSON_PrintUnformatted(array);
-    cJSON_Delete(array);
-    return text;
+    return hlt_jsondoc_print(array);
 }
 
 static bool read_text(const cJSON *item, const char *name, char *out, size_t bytes)
 {
-    const cJSON *member = cJSON_GetObjectItemCaseSensitive(item, name);
+    const char *text = hlt_jsondoc_text(item, name);
 
-    if (!cJSON_IsString(member)) {
+    if (text == NULL) {
         return false;
     }
-    (void)snprintf(out, bytes, "%s", member->valuestring);
-    return true;
-}
-
-/* A number of ours: not negative, exact. */
-static bool read_number(const cJSON *item, const char *name, int64_t *out)
-{
-    const cJSON *member = cJSON_GetObjectItemCaseSensitive(item, name);
-
-    if (!cJSON_IsNumber(member) || !(member->valuedouble >= 0 && member->valuedouble < 9e15)) {
-        return false;
-    }
-    *out = (int64_t)member->valuedouble;
+    (void)snprintf(out, bytes, "%s", text);
     return true;
 }
 
@@ -326,14 +313,16 @@ bool hlt_denials_restore(struct hlt_denials *denials, uint32_t device, const cha
     cJSON_ArrayForEach(item, array)
     {
         struct denial what = {0};
-        int64_t count = 0;
+        uint64_t first = 0, last = 0;
 
         good = good && read_text(item, "access", what.access, sizeof(what.access)) &&
                read_text(item, "topic", what.topic, sizeof(what.topic)) &&
                read_text(item, "reason", what.reason, sizeof(what.reason)) &&
-               read_number(item, "first", &what.first_ms) &&
-               read_number(item, "last", &what.last_ms) && read_number(item, "count", &count);
-        what.count = (uint64_t)count;
+               hlt_jsondoc_whole(item, "first", NUMBER_MAX, &first) &&
+               hlt_jsondoc_whole(item, "last", NUMBER_MAX, &last) &&
+               hlt_jsondoc_whole(item, "count", NUMBER_MAX, &what.count);
+        what.first_ms = (int64_t)first;
+        what.last_ms = (int64_t)last;
         if (good && list != NULL) {
             keep(&what, list);
         }

@@ -1,5 +1,4 @@
 /* document.c - the JSON documents Haltere publishes (shapes: DESIGN 5, README "Topics"). */
-#include <cjson/cJSON.h>
 #include <math.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -7,6 +6,7 @@
 #include <string.h>
 
 #include "engine_impl.h"
+#include "jsondoc.h"
 #include "text.h"
 
 #define KEYS_SHOWN 64    /* keys in the answer to getStatus; the store has all of them */
@@ -48,18 +48,6 @@ static double tidy(double value)
 
 /* malloc'd with cJSON's own allocator, so that on brokers that give cJSON other hooks it is still
  * free()d right. */
-static char *print(cJSON *object)
-{
-    char *text = cJSON_PrintUnformatted(object), *copy = NULL;
-
-    cJSON_Delete(object);
-    if (text != NULL) {
-        copy = strdup(text);
-        cJSON_free(text);
-    }
-    return copy;
-}
-
 static void add_labels(const struct hlt_engine *engine, const struct hlt_alert *alert, cJSON *root)
 {
     cJSON *labels = cJSON_AddObjectToObject(root, "labels");
@@ -116,7 +104,7 @@ char *hlt_document_alert(const struct hlt_engine *engine, const struct hlt_alert
     add_date(root, "updatedAt", alert->updated_ms);
     add_text(root, "acknowledgedBy", alert->acknowledged_by);
     cJSON_AddNumberToObject(root, "ts", (double)wall_ms);
-    return print(root);
+    return hlt_jsondoc_print(root);
 }
 
 static const char *state_word(const struct hlt_device *device)
@@ -197,7 +185,7 @@ char *hlt_document_health(const struct hlt_engine *engine, const struct hlt_devi
     cJSON_AddNumberToObject(root, "version", device->version);
     add_date(root, "time", now.wall_ms);
     cJSON_AddNumberToObject(root, "ts", (double)now.wall_ms);
-    return print(root);
+    return hlt_jsondoc_print(root);
 }
 
 /* Every login makes two events. What is named and borrowed here need not be copied, and a number of
@@ -234,7 +222,7 @@ char *hlt_document_event(const struct hlt_device *device, const struct hlt_event
     borrow_text(root, "time", time);
     cJSON_AddItemToObjectCS(root, "ts", cJSON_CreateRaw(ts));
     if (root == NULL || !cJSON_PrintPreallocated(root, text, sizeof(text), false)) {
-        return print(root); /* longer than most */
+        return hlt_jsondoc_print(root); /* longer than most */
     }
     cJSON_Delete(root);
     return strdup(text);
@@ -317,7 +305,7 @@ static cJSON *heartbeat(const struct hlt_engine *engine, struct hlt_now now)
 
 char *hlt_document_heartbeat(const struct hlt_engine *engine, struct hlt_now now)
 {
-    return print(heartbeat(engine, now));
+    return hlt_jsondoc_print(heartbeat(engine, now));
 }
 
 char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now)
@@ -329,7 +317,7 @@ char *hlt_document_status(const struct hlt_engine *engine, struct hlt_now now)
     if (use != NULL) {
         cJSON_AddItemToObject(root, "keyUse", use);
     }
-    return print(root);
+    return hlt_jsondoc_print(root);
 }
 
 uint64_t hlt_document_hash(const struct hlt_engine *engine, const void *text, size_t len)

@@ -1,16 +1,14 @@
 /* keyuse.c - counts accepted tokens by key. */
 #include "keyuse.h"
 
-#include <cjson/cJSON.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hash.h"
+#include "jsondoc.h"
 #include "keyset.h"
 
 #define SLOTS ((size_t)2 * HLT_KEYS_MAX) /* a power of two, never more than half full */
-#define WHOLE_MAX 9007199254740992.0     /* 2^53: JSON numbers are exact up to there */
 
 struct use {
     char *kid;
@@ -137,7 +135,6 @@ char *hlt_keyuse_text(const struct hlt_keyuse *keys, size_t max)
 {
     const struct use **order = malloc((keys->count + 1) * sizeof(const struct use *));
     cJSON *list = order != NULL ? cJSON_CreateArray() : NULL;
-    char *text, *copy = NULL;
 
     for (size_t i = 0; order != NULL && i < keys->count; i++) {
         order[i] = &keys->use[i];
@@ -154,22 +151,8 @@ char *hlt_keyuse_text(const struct hlt_keyuse *keys, size_t max)
         cJSON_AddNumberToObject(entry, "last", (double)order[i]->last_ms);
         cJSON_AddItemToArray(list, entry);
     }
-    text = list != NULL ? cJSON_PrintUnformatted(list) : NULL;
-    if (text != NULL) {
-        copy = strdup(text);
-        cJSON_free(text);
-    }
-    cJSON_Delete(list);
     free(order);
-    return copy;
-}
-
-static bool whole(const cJSON *entry, const char *name, double *out)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(entry, name);
-
-    *out = cJSON_IsNumber(item) ? item->valuedouble : NAN;
-    return *out >= 0 && *out <= WHOLE_MAX;
+    return list != NULL ? hlt_jsondoc_print(list) : NULL;
 }
 
 void hlt_keyuse_restore(struct hlt_keyuse *keys, const char *text, size_t len)
@@ -179,16 +162,18 @@ void hlt_keyuse_restore(struct hlt_keyuse *keys, const char *text, size_t len)
 
     cJSON_ArrayForEach(entry, list)
     {
-        const char *kid = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "kid"));
-        const char *alg = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "alg"));
-        double count, first, last;
-        if (kid == NULL || alg == NULL || !whole(entry, "count", &count) ||
-            !whole(entry, "first", &first) || !whole(entry, "last", &last)) {
+        const char *kid = hlt_jsondoc_text(entry, "kid");
+        const char *alg = hlt_jsondoc_text(entry, "alg");
+        uint64_t count, first, last;
+        if (kid == NULL || alg == NULL ||
+            !hlt_jsondoc_whole(entry, "count", HLT_JSONDOC_WHOLE_MAX, &count) ||
+            !hlt_jsondoc_whole(entry, "first", HLT_JSONDOC_WHOLE_MAX, &first) ||
+            !hlt_jsondoc_whole(entry, "last", HLT_JSONDOC_WHOLE_MAX, &last)) {
             continue;
         }
         struct use *use = use_of(keys, kid, alg);
         if (use != NULL) {
-            use->count += (uint64_t)count;
+            use->count += count;
             use->first_ms = (int64_t)first;
             use->last_ms = (int64_t)last;
         }

@@ -1,15 +1,14 @@
 /* shadow.c - rows of differing decisions, found by a hash of what makes them differ. */
 #include "shadow.h"
 
-#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hash.h"
+#include "jsondoc.h"
 #include "text.h"
 
-#define WHOLE_MAX 9007199254740992.0 /* 2^53: JSON numbers are exact up to there */
 #define DIGEST_BYTES 17
 #define FIRST_SPACE 64
 #define REST_NAME "" /* stands for devices without a row of their own */
@@ -289,18 +288,6 @@ void hlt_shadow_totals(const struct hlt_shadow *shadow, struct hlt_shadow_totals
 
 /* --- written down and read back --- */
 
-static char *print(cJSON *root)
-{
-    char *text = cJSON_PrintUnformatted(root), *copy = NULL;
-
-    if (text != NULL) {
-        copy = strdup(text);
-        cJSON_free(text);
-    }
-    cJSON_Delete(root);
-    return copy;
-}
-
 static void add_number(cJSON *root, const char *name, uint64_t number)
 {
     cJSON_AddNumberToObject(root, name, (double)number);
@@ -318,7 +305,7 @@ static char *head_text(const struct hlt_shadow *shadow)
     add_number(root, "wouldAllow", shadow->totals.would_allow);
     add_number(root, "rest", shadow->totals.rest);
     add_number(root, "rows", shadow->round_rows);
-    return print(root);
+    return hlt_jsondoc_print(root);
 }
 
 /* Rows of other policies may still lie behind the last one: each says whose it is. */
@@ -343,7 +330,7 @@ static char *row_text(const struct hlt_shadow *shadow, const struct row *row)
     add_number(root, "count", row->count);
     add_number(root, "first", (uint64_t)row->first_ms);
     add_number(root, "last", (uint64_t)row->last_ms);
-    return print(root);
+    return hlt_jsondoc_print(root);
 }
 
 void hlt_shadow_round(struct hlt_shadow *shadow)
@@ -391,35 +378,21 @@ void hlt_shadow_written(struct hlt_shadow *shadow)
     }
 }
 
-static const char *text_of(const cJSON *root, const char *name)
-{
-    return cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(root, name));
-}
-
-static bool number_of(const cJSON *root, const char *name, double max, uint64_t *out)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, name);
-
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0 && item->valuedouble <= max)) {
-        return false;
-    }
-    *out = (uint64_t)item->valuedouble;
-    return true;
-}
-
 static bool restore_head(struct hlt_shadow *shadow, const cJSON *root)
 {
-    const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
+    const char *active = hlt_jsondoc_text(root, "active"),
+               *compared = hlt_jsondoc_text(root, "shadow");
     struct hlt_shadow_totals totals = {0};
     uint64_t since = 0, rows = 0;
 
     if (active == NULL || compared == NULL || strlen(active) >= DIGEST_BYTES ||
-        strlen(compared) >= DIGEST_BYTES || !number_of(root, "since", WHOLE_MAX, &since) ||
-        !number_of(root, "checked", WHOLE_MAX, &totals.checked) ||
-        !number_of(root, "wouldDeny", WHOLE_MAX, &totals.would_deny) ||
-        !number_of(root, "wouldAllow", WHOLE_MAX, &totals.would_allow) ||
-        !number_of(root, "rest", WHOLE_MAX, &totals.rest) ||
-        !number_of(root, "rows", UINT32_MAX, &rows)) {
+        strlen(compared) >= DIGEST_BYTES ||
+        !hlt_jsondoc_whole(root, "since", HLT_JSONDOC_WHOLE_MAX, &since) ||
+        !hlt_jsondoc_whole(root, "checked", HLT_JSONDOC_WHOLE_MAX, &totals.checked) ||
+        !hlt_jsondoc_whole(root, "wouldDeny", HLT_JSONDOC_WHOLE_MAX, &totals.would_deny) ||
+        !hlt_jsondoc_whole(root, "wouldAllow", HLT_JSONDOC_WHOLE_MAX, &totals.would_allow) ||
+        !hlt_jsondoc_whole(root, "rest", HLT_JSONDOC_WHOLE_MAX, &totals.rest) ||
+        !hlt_jsondoc_whole(root, "rows", UINT32_MAX, &rows)) {
         return false;
     }
     drop_rows(shadow);
@@ -433,23 +406,24 @@ static bool restore_head(struct hlt_shadow *shadow, const cJSON *root)
 
 static bool restore_row(struct hlt_shadow *shadow, const cJSON *root, bool wanted)
 {
-    const char *active = text_of(root, "active"), *compared = text_of(root, "shadow");
+    const char *active = hlt_jsondoc_text(root, "active"),
+               *compared = hlt_jsondoc_text(root, "shadow");
     uint64_t active_rule = 0, shadow_rule = 0, count = 0, first = 0, last = 0;
     struct hlt_shadow_case what = {
-        .who = text_of(root, "who"),
-        .access = text_of(root, "access"),
-        .topic = text_of(root, "topic"),
+        .who = hlt_jsondoc_text(root, "who"),
+        .access = hlt_jsondoc_text(root, "access"),
+        .topic = hlt_jsondoc_text(root, "topic"),
         .allowed = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(root, "allowed")),
-        .active_text = text_of(root, "activeText"),
-        .shadow_text = text_of(root, "shadowText"),
+        .active_text = hlt_jsondoc_text(root, "activeText"),
+        .shadow_text = hlt_jsondoc_text(root, "shadowText"),
     };
 
     if (active == NULL || compared == NULL || what.who == NULL || what.access == NULL ||
-        what.topic == NULL || !number_of(root, "activeRule", UINT32_MAX, &active_rule) ||
-        !number_of(root, "shadowRule", UINT32_MAX, &shadow_rule) ||
-        !number_of(root, "count", WHOLE_MAX, &count) ||
-        !number_of(root, "first", WHOLE_MAX, &first) ||
-        !number_of(root, "last", WHOLE_MAX, &last)) {
+        what.topic == NULL || !hlt_jsondoc_whole(root, "activeRule", UINT32_MAX, &active_rule) ||
+        !hlt_jsondoc_whole(root, "shadowRule", UINT32_MAX, &shadow_rule) ||
+        !hlt_jsondoc_whole(root, "count", HLT_JSONDOC_WHOLE_MAX, &count) ||
+        !hlt_jsondoc_whole(root, "first", HLT_JSONDOC_WHOLE_MAX, &first) ||
+        !hlt_jsondoc_whole(root, "last", HLT_JSONDOC_WHOLE_MAX, &last)) {
         return false;
     }
     if (!wanted || strcmp(active, shadow->active) != 0 || strcmp(compared, shadow->compared) != 0) {
