@@ -352,7 +352,7 @@ static void question(char *out, const char *kind)
     }
 }
 
-/* Ask one kind of question, and say what one costs. False after a mistake. */
+/* Ask one kind of question, and say what one costs. */
 static void measure_kind(const struct hlt_view *view, enum hlt_access access, const char *policy,
                          const char *kind, double span)
 {
@@ -390,139 +390,141 @@ static void measure_kind(const struct hlt_view *view, enum hlt_access access, co
     free(questions);
 }
 
+static const struct dear {
+    const char *name;
+    void (*rules)(FILE *);
+    void (*claims)(FILE *);
+    struct {
+        enum hlt_access access;
+        const char *kind;
+    } ask[9];
+} dears[] = {
+    {"100,000 rules, all the client's",
+     all_own,
+     claims_of_big,
+     {{HLT_READ, "plant/a~/line/@/x"},
+      {HLT_READ, "plant/none/line/7/x"},
+      {HLT_SUBSCRIBE, "plant/a~/line/@/#"},
+      {HLT_SUBSCRIBE, "#"},
+      {HLT_SUBSCRIBE, "+/+/+/+"},
+      {HLT_SUBSCRIBE, "+/+/+/none/x"},
+      {HLT_SUBSCRIBE, "plant/+/none/#"},
+      {HLT_SUBSCRIBE, "none/#"},
+      {HLT_SUBSCRIBE, "200 plus"}}},
+    {"100,000 siblings",
+     wide,
+     claims_of_big,
+     {{HLT_READ, "hall/sensor-number-@-of-many"},
+      {HLT_READ, "hall/none"},
+      {HLT_READ, "65,535 bytes in one level"},
+      {HLT_READ, "65,535 bytes of slashes"},
+      {HLT_READ, "65,535 bytes of UTF-8"},
+      {HLT_SUBSCRIBE, "+/none"},
+      {HLT_SUBSCRIBE, "+/+/#"},
+      {HLT_SUBSCRIBE, "hall/none/#"}}},
+    {"1,000 rules of 199 levels",
+     deep,
+     claims_of_big,
+     {{HLT_READ, "200 levels"}, {HLT_SUBSCRIBE, "200 plus"}, {HLT_SUBSCRIBE, "+/a/a/+/#"}}},
+    {"16 levels, a or + in every way",
+     all_ways,
+     claims_of_big,
+     {{HLT_READ, "16 levels"}, {HLT_READ, "16 levels, no match"}, {HLT_SUBSCRIBE, "+/+/+/none/#"}}},
+    {"8 levels, + or one of four words",
+     many_plus,
+     claims_of_big,
+     {{HLT_READ, "8 levels"}, {HLT_READ, "a/b/c/d/a/b/c/e"}, {HLT_SUBSCRIBE, "+/a/+/b/+/c/+/e/#"}}},
+    {"1,000 rules with 64 except each",
+     excepts,
+     claims_of_big,
+     {{HLT_READ, "plant/y/7/z"},
+      {HLT_READ, "plant/x7/7/secret63/z"},
+      {HLT_SUBSCRIBE, "plant/+/7/#"},
+      {HLT_SUBSCRIBE, "plant/x7/+/secret63/#"}}},
+    {"100,000 rules on one filter",
+     same,
+     claims_of_big,
+     {{HLT_READ, "plant/7/pump-17/x"}, {HLT_SUBSCRIBE, "plant/+/pump-17/y"}}},
+    {"variables of 64 values",
+     arrays,
+     claims_of_arrays,
+     {{HLT_READ, "site/all/all/all/all/n3"},
+      {HLT_READ, "site/v3-7/v1-1/v1-1/none"},
+      {HLT_SUBSCRIBE, "site/+/all/+/none/n3"}}},
+    {"10,000 roles, a token without any",
+     roles,
+     claims_of_none,
+     {{HLT_READ, "area/~/7/x"}, {HLT_WRITE, "devices/pump-17/telemetry"}}},
+    {"10,000 roles, a token with 64",
+     roles,
+     claims_of_roles,
+     {{HLT_READ, "area/~/7/x"},
+      {HLT_WRITE, "devices/pump-17/telemetry"},
+      {HLT_SUBSCRIBE, "area/+/7/#"}}},
+    {"10,000 roles, one that uses 1,000",
+     uses,
+     claims_of_big,
+     {{HLT_READ, "area/~/7/x"},
+      {HLT_WRITE, "devices/pump-17/telemetry"},
+      {HLT_SUBSCRIBE, "area/+/7/#"}}},
+    {"10,000 roles, 16 arrays of 64 values", roles, claims_of_arrays, {{HLT_READ, "area/1/7/all"}}},
+};
+
+/* Read the policy, bind it and put its questions. False after a mistake. */
+static bool measure_policy(const struct dear *dear, double span)
+{
+    char *text = NULL, *claims = NULL;
+    size_t len, claims_len;
+    FILE *out = open_memstream(&text, &len);
+    struct hlt_problems problems = {0};
+    struct hlt_policy *policy;
+    struct hlt_subject subject = {
+        .client_id = "pump-17", .user = "pump-17", .device_id = "pump-17"};
+    struct hlt_view *view;
+    unsigned done = 0;
+    double start, now;
+
+    fprintf(out, "haltere 1\n");
+    dear->rules(out);
+    fclose(out);
+    out = open_memstream(&claims, &claims_len);
+    dear->claims(out);
+    fclose(out);
+    start = seconds();
+    if (hlt_policy_parse(&policy, text, len, "bench", NULL, &problems) != HLT_OK) {
+        fprintf(stderr, "%s: %s\n", dear->name,
+                problems.count > 0 ? problems.item[0].text : "cannot compile");
+        return false;
+    }
+    printf("%s: compiled in %.3f s, ", dear->name, seconds() - start);
+    subject.claims = claims;
+    subject.claims_len = claims_len;
+    start = now = seconds();
+    while (now - start < span / 4) {
+        for (unsigned i = 0; i < 64; i++, done++) {
+            hlt_view_free(hlt_policy_bind(policy, &subject));
+        }
+        now = seconds();
+    }
+    printf("bound in %.2f us\n", (now - start) * 1e6 / done);
+    view = hlt_policy_bind(policy, &subject);
+    for (size_t i = 0; view != NULL && i < 9 && dear->ask[i].kind != NULL; i++) {
+        measure_kind(view, dear->ask[i].access, dear->name, dear->ask[i].kind, span / 4);
+    }
+    hlt_view_free(view);
+    hlt_policy_free(policy);
+    hlt_problems_free(&problems);
+    free(text);
+    free(claims);
+    return true;
+}
+
 static bool measure_dear(double span)
 {
-    static const struct {
-        const char *name;
-        void (*rules)(FILE *);
-        void (*claims)(FILE *);
-        struct {
-            enum hlt_access access;
-            const char *kind;
-        } ask[9];
-    } rows[] = {
-        {"100,000 rules, all the client's",
-         all_own,
-         claims_of_big,
-         {{HLT_READ, "plant/a~/line/@/x"},
-          {HLT_READ, "plant/none/line/7/x"},
-          {HLT_SUBSCRIBE, "plant/a~/line/@/#"},
-          {HLT_SUBSCRIBE, "#"},
-          {HLT_SUBSCRIBE, "+/+/+/+"},
-          {HLT_SUBSCRIBE, "+/+/+/none/x"},
-          {HLT_SUBSCRIBE, "plant/+/none/#"},
-          {HLT_SUBSCRIBE, "none/#"},
-          {HLT_SUBSCRIBE, "200 plus"}}},
-        {"100,000 siblings",
-         wide,
-         claims_of_big,
-         {{HLT_READ, "hall/sensor-number-@-of-many"},
-          {HLT_READ, "hall/none"},
-          {HLT_READ, "65,535 bytes in one level"},
-          {HLT_READ, "65,535 bytes of slashes"},
-          {HLT_READ, "65,535 bytes of UTF-8"},
-          {HLT_SUBSCRIBE, "+/none"},
-          {HLT_SUBSCRIBE, "+/+/#"},
-          {HLT_SUBSCRIBE, "hall/none/#"}}},
-        {"1,000 rules of 199 levels",
-         deep,
-         claims_of_big,
-         {{HLT_READ, "200 levels"}, {HLT_SUBSCRIBE, "200 plus"}, {HLT_SUBSCRIBE, "+/a/a/+/#"}}},
-        {"16 levels, a or + in every way",
-         all_ways,
-         claims_of_big,
-         {{HLT_READ, "16 levels"},
-          {HLT_READ, "16 levels, no match"},
-          {HLT_SUBSCRIBE, "+/+/+/none/#"}}},
-        {"8 levels, + or one of four words",
-         many_plus,
-         claims_of_big,
-         {{HLT_READ, "8 levels"},
-          {HLT_READ, "a/b/c/d/a/b/c/e"},
-          {HLT_SUBSCRIBE, "+/a/+/b/+/c/+/e/#"}}},
-        {"1,000 rules with 64 except each",
-         excepts,
-         claims_of_big,
-         {{HLT_READ, "plant/y/7/z"},
-          {HLT_READ, "plant/x7/7/secret63/z"},
-          {HLT_SUBSCRIBE, "plant/+/7/#"},
-          {HLT_SUBSCRIBE, "plant/x7/+/secret63/#"}}},
-        {"100,000 rules on one filter",
-         same,
-         claims_of_big,
-         {{HLT_READ, "plant/7/pump-17/x"}, {HLT_SUBSCRIBE, "plant/+/pump-17/y"}}},
-        {"variables of 64 values",
-         arrays,
-         claims_of_arrays,
-         {{HLT_READ, "site/all/all/all/all/n3"},
-          {HLT_READ, "site/v3-7/v1-1/v1-1/none"},
-          {HLT_SUBSCRIBE, "site/+/all/+/none/n3"}}},
-        {"10,000 roles, a token without any",
-         roles,
-         claims_of_none,
-         {{HLT_READ, "area/~/7/x"}, {HLT_WRITE, "devices/pump-17/telemetry"}}},
-        {"10,000 roles, a token with 64",
-         roles,
-         claims_of_roles,
-         {{HLT_READ, "area/~/7/x"},
-          {HLT_WRITE, "devices/pump-17/telemetry"},
-          {HLT_SUBSCRIBE, "area/+/7/#"}}},
-        {"10,000 roles, one that uses 1,000",
-         uses,
-         claims_of_big,
-         {{HLT_READ, "area/~/7/x"},
-          {HLT_WRITE, "devices/pump-17/telemetry"},
-          {HLT_SUBSCRIBE, "area/+/7/#"}}},
-        {"10,000 roles, 16 arrays of 64 values",
-         roles,
-         claims_of_arrays,
-         {{HLT_READ, "area/1/7/all"}}},
-    };
-
-    for (size_t r = 0; r < sizeof(rows) / sizeof(rows[0]); r++) {
-        char *text = NULL, *claims = NULL;
-        size_t len, claims_len;
-        FILE *out = open_memstream(&text, &len);
-        struct hlt_problems problems = {0};
-        struct hlt_policy *policy;
-        struct hlt_subject subject = {
-            .client_id = "pump-17", .user = "pump-17", .device_id = "pump-17"};
-        struct hlt_view *view;
-        unsigned done = 0;
-        double start, now;
-
-        fprintf(out, "haltere 1\n");
-        rows[r].rules(out);
-        fclose(out);
-        out = open_memstream(&claims, &claims_len);
-        rows[r].claims(out);
-        fclose(out);
-        start = seconds();
-        if (hlt_policy_parse(&policy, text, len, "bench", NULL, &problems) != HLT_OK) {
-            fprintf(stderr, "%s: %s\n", rows[r].name,
-                    problems.count > 0 ? problems.item[0].text : "cannot compile");
+    for (size_t i = 0; i < sizeof(dears) / sizeof(dears[0]); i++) {
+        if (!measure_policy(&dears[i], span)) {
             return false;
         }
-        printf("%s: compiled in %.3f s, ", rows[r].name, seconds() - start);
-        subject.claims = claims;
-        subject.claims_len = claims_len;
-        start = now = seconds();
-        while (now - start < span / 4) {
-            for (unsigned i = 0; i < 64; i++, done++) {
-                hlt_view_free(hlt_policy_bind(policy, &subject));
-            }
-            now = seconds();
-        }
-        printf("bound in %.2f us\n", (now - start) * 1e6 / done);
-        view = hlt_policy_bind(policy, &subject);
-        for (size_t i = 0; view != NULL && i < 9 && rows[r].ask[i].kind != NULL; i++) {
-            measure_kind(view, rows[r].ask[i].access, rows[r].name, rows[r].ask[i].kind, span / 4);
-        }
-        hlt_view_free(view);
-        hlt_policy_free(policy);
-        hlt_problems_free(&problems);
-        free(text);
-        free(claims);
     }
     return true;
 }
