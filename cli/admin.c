@@ -41,22 +41,10 @@ static int64_t mono_ms(void)
 
 /* --- options --- */
 
-static bool read_port(int *out, const char *text)
-{
-    char *end = NULL;
-    long number = strtol(text, &end, 10);
-
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || number < 1 || number > 65535) {
-        (void)hlt_cli_fail(HLT_EXIT_USAGE, "--port '%s' is not a number from 1 to 65535", text);
-        return false;
-    }
-    *out = (int)number;
-    return true;
-}
-
 bool hlt_admin_from(struct hlt_admin *out, const char *const *values)
 {
     enum { HOST, PORT, CAFILE, CERT, KEY, TOKEN, CLIENT_ID };
+    unsigned long long port = 0;
 
     *out = (struct hlt_admin){.host = values[HOST],
                               .cafile = values[CAFILE],
@@ -64,9 +52,10 @@ bool hlt_admin_from(struct hlt_admin *out, const char *const *values)
                               .key = values[KEY],
                               .token_file = values[TOKEN],
                               .client_id = values[CLIENT_ID]};
-    if (values[PORT] != NULL && !read_port(&out->port, values[PORT])) {
+    if (!hlt_cli_number("port", values[PORT], 1, 65535, &port)) {
         return false;
     }
+    out->port = (int)port;
     if ((out->cert == NULL) != (out->key == NULL)) {
         (void)hlt_cli_fail(HLT_EXIT_USAGE, "give --cert and --key together");
         return false;

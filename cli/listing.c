@@ -1,6 +1,8 @@
 /* listing.c - the frame of the verbs that list what is in force. */
 #include "listing.h"
 
+#include "../shared/jsondoc.h"
+
 struct scan {
     const struct hlt_listing *listing;
     cJSON *list;
@@ -89,7 +91,7 @@ int hlt_listing_run(const struct hlt_listing *listing, const struct hlt_cli_spec
 
 const char *hlt_listing_text(const cJSON *entry, const char *name, const char *fallback)
 {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, name));
+    const char *text = hlt_jsondoc_text(entry, name);
 
     return text != NULL ? text : fallback;
 }

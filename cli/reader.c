@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../shared/jsondoc.h"
 #include "../shared/rules.h"
 #include "../shared/telemetry.h"
 #include "../shared/text.h"
@@ -93,7 +94,7 @@ char *hlt_reader_metric_name(const struct hlt_reader *reader, uint16_t name_id)
 
 const char *hlt_reader_text_of(const cJSON *object, const char *name)
 {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(object, name));
+    const char *text = hlt_jsondoc_text(object, name);
 
     return text != NULL ? text : "";
 }
