@@ -155,6 +155,27 @@ char *hlt_keyuse_text(const struct hlt_keyuse *keys, size_t max)
     return list != NULL ? hlt_jsondoc_print(list) : NULL;
 }
 
+/* An entry that is none of ours is passed over. */
+static void restore_entry(struct hlt_keyuse *keys, const cJSON *entry)
+{
+    const char *kid = hlt_jsondoc_text(entry, "kid");
+    const char *alg = hlt_jsondoc_text(entry, "alg");
+    uint64_t count, first, last;
+
+    if (kid == NULL || alg == NULL ||
+        !hlt_jsondoc_whole(entry, "count", HLT_JSONDOC_WHOLE_MAX, &count) ||
+        !hlt_jsondoc_whole(entry, "first", HLT_JSONDOC_WHOLE_MAX, &first) ||
+        !hlt_jsondoc_whole(entry, "last", HLT_JSONDOC_WHOLE_MAX, &last)) {
+        return;
+    }
+    struct use *use = use_of(keys, kid, alg);
+    if (use != NULL) {
+        use->count += count;
+        use->first_ms = (int64_t)first;
+        use->last_ms = (int64_t)last;
+    }
+}
+
 void hlt_keyuse_restore(struct hlt_keyuse *keys, const char *text, size_t len)
 {
     cJSON *list = cJSON_ParseWithLength(text, len);
@@ -162,21 +183,7 @@ void hlt_keyuse_restore(struct hlt_keyuse *keys, const char *text, size_t len)
 
     cJSON_ArrayForEach(entry, list)
     {
-        const char *kid = hlt_jsondoc_text(entry, "kid");
-        const char *alg = hlt_jsondoc_text(entry, "alg");
-        uint64_t count, first, last;
-        if (kid == NULL || alg == NULL ||
-            !hlt_jsondoc_whole(entry, "count", HLT_JSONDOC_WHOLE_MAX, &count) ||
-            !hlt_jsondoc_whole(entry, "first", HLT_JSONDOC_WHOLE_MAX, &first) ||
-            !hlt_jsondoc_whole(entry, "last", HLT_JSONDOC_WHOLE_MAX, &last)) {
-            continue;
-        }
-        struct use *use = use_of(keys, kid, alg);
-        if (use != NULL) {
-            use->count += count;
-            use->first_ms = (int64_t)first;
-            use->last_ms = (int64_t)last;
-        }
+        restore_entry(keys, entry);
     }
     cJSON_Delete(list);
 }
